@@ -1,0 +1,191 @@
+package keymanager
+
+import (
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Protocol is what an API and its back ends speak.
+type Protocol string
+
+// The protocols of an API.
+const (
+	HTTP1 Protocol = "http1"
+	HTTP2 Protocol = "http2"
+	GRPC  Protocol = "grpc"
+)
+
+// LifecycleState is the life-cycle state of an API. The zero value is not
+// routed.
+type LifecycleState string
+
+// The life-cycle states of an API.
+const (
+	StateCreated    LifecycleState = "CREATED"
+	StatePublished  LifecycleState = "PUBLISHED"
+	StateDeprecated LifecycleState = "DEPRECATED" // no new subscriptions
+	StateBlocked    LifecycleState = "BLOCKED"    // routed, every call is 503/700700
+	StateRetired    LifecycleState = "RETIRED"
+)
+
+// AuthType is the authentication level that a resource asks for. The zero
+// value is refused.
+type AuthType string
+
+// The authentication levels of a resource.
+const (
+	AuthAny             AuthType = "Any"
+	AuthApplication     AuthType = "Application"
+	AuthApplicationUser AuthType = "Application_User"
+	AuthNone            AuthType = "None"
+)
+
+// SecurityScheme is a kind of credential, and where an API takes it from.
+type SecurityScheme string
+
+// The security schemes of an API.
+const (
+	SchemeOAuth2      SecurityScheme = "oauth2"        // Authorization: Bearer
+	SchemeAPIKey      SecurityScheme = "api_key"       // header apikey
+	SchemeAPIKeyQuery SecurityScheme = "api_key_query" // query parameter apikey
+)
+
+// Resource is one operation of an API: a method and a path template below the
+// API's base path ("/items/{id}", "/files/*"). A "*" is the last segment and
+// matches the rest, also nothing.
+type Resource struct {
+	Method   string // upper case; "*" for every allowed method
+	Path     string
+	AuthType AuthType
+	Scopes   []Scope // any one of them suffices; none asks for none
+	Tier     TierName
+}
+
+// CORS is the cross-origin policy of an API (Fetch standard).
+type CORS struct {
+	AllowOrigins     []string // exact origins, or "*" alone
+	AllowMethods     []string
+	AllowHeaders     []string
+	ExposeHeaders    []string
+	MaxAge           time.Duration
+	AllowCredentials bool // never with "*"
+}
+
+// CacheMode says whether gateways may cache verdicts for an API.
+type CacheMode string
+
+// The cache modes of an API.
+const (
+	CacheDefault CacheMode = ""
+	CacheOff     CacheMode = "off" // every call asks the key manager
+)
+
+// DefaultTimeout is the route timeout of an API that names none.
+const DefaultTimeout = 30 * time.Second
+
+// API is one version of an API as it is published.
+type API struct {
+	ID           APIID
+	Organization OrganizationID
+	Name         string // (Organization, Name, Version) is unique
+	Context      string // "/pets"; for gRPC "/package.Service"
+	Version      string // "1.0.0"; not in the path of a gRPC API
+	Hosts        []string
+	Protocol     Protocol
+	Timeout      time.Duration // 0 = a stream: no limit
+	Production   []string      // URLs, one base path for all
+	Sandbox      []string
+	Resources    []Resource
+	Security     []SecurityScheme
+	Tiers        []TierName // that a subscription may ask for
+	CORS         *CORS
+	State        LifecycleState
+	Labels       []string // gateway groups; empty = every group
+	Cache        CacheMode
+	// Position is the number of the log event that published this content: the
+	// "rev" of its route at Envoy.
+	Position uint64
+	Meta
+}
+
+// Routed reports whether Envoy has a route for the API.
+func (a *API) Routed() bool {
+	switch a.State {
+	case StatePublished, StateDeprecated, StateBlocked:
+		return true
+	default:
+		return false
+	}
+}
+
+// BasePath returns the path below which the API answers: context/version, or
+// the context alone for gRPC. It starts with "/" and does not end with one.
+func (a *API) BasePath() string {
+	if a.Protocol == GRPC {
+		return a.Context
+	}
+	return a.Context + "/" + a.Version
+}
+
+// Segment returns the first path segment, without slashes: the unit of change
+// at Envoy, shared by all APIs whose contexts start with it.
+func (a *API) Segment() string {
+	s, _, _ := strings.Cut(strings.TrimPrefix(a.Context, "/"), "/")
+	return s
+}
+
+// BackendPath returns the base path of the API's back ends, which all its
+// endpoints share, without a trailing slash ("" is the root).
+func (a *API) BackendPath() string {
+	for _, list := range [][]string{a.Production, a.Sandbox} {
+		for _, raw := range list {
+			if u, err := url.Parse(raw); err == nil {
+				return strings.TrimRight(u.EscapedPath(), "/")
+			}
+		}
+	}
+	return ""
+}
+
+// Endpoints returns the URLs that a key type reaches.
+func (a *API) Endpoints(t KeyType) []string {
+	switch t {
+	case Production:
+		return a.Production
+	case Sandbox:
+		return a.Sandbox
+	default:
+		return nil
+	}
+}
+
+// Takes reports whether the API takes credentials of scheme s. An API that
+// names no scheme takes access tokens and API keys from headers.
+func (a *API) Takes(s SecurityScheme) bool {
+	if len(a.Security) == 0 {
+		return s == SchemeOAuth2 || s == SchemeAPIKey
+	}
+	for _, have := range a.Security {
+		if have == s {
+			return true
+		}
+	}
+	return false
+}
+
+// ScopeSet returns each scope that a resource of the API names, once, in order
+// of appearance.
+func (a *API) ScopeSet() []Scope {
+	var out []Scope
+	seen := map[Scope]bool{}
+	for _, r := range a.Resources {
+		for _, s := range r.Scopes {
+			if !seen[s] {
+				seen[s] = true
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
