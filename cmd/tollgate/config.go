@@ -1,0 +1,145 @@
+package main
+
+import (
+	"runtime"
+	"strings"
+	"time"
+)
+
+// Config is everything that an operator can set: sections of plain values,
+// read from one YAML file and then from the environment
+// (TOLLGATE_SECTION_KEY). A zero Config is not valid; start from
+// defaultConfig.
+//
+// A value of type Secret can be given in a file of its own instead: the key
+// with _file behind it.
+type Config struct {
+	State      StateConfig      `yaml:"state"`
+	Log        LogConfig        `yaml:"log"`
+	Store      StoreConfig      `yaml:"store"`
+	Keys       KeysConfig       `yaml:"keys"`
+	KeyManager KeyManagerConfig `yaml:"keymanager"`
+	Gateway    GatewayConfig    `yaml:"gateway"`
+	Authz      AuthzConfig      `yaml:"authz"`
+	XDS        XDSConfig        `yaml:"xds"`
+	Ops        OpsConfig        `yaml:"ops"`
+	Envoy      EnvoyConfig      `yaml:"envoy"`
+	Sample     SampleConfig     `yaml:"sample"`
+}
+
+// StateConfig says where this process keeps its files.
+type StateConfig struct {
+	Dir string `yaml:"dir"`
+}
+
+// LogConfig says what is logged, and how.
+type LogConfig struct {
+	Level  string `yaml:"level"`
+	Format string `yaml:"format"`
+}
+
+// StoreConfig chooses the system of record: SQLite in the state folder, or
+// PostgreSQL when a DSN is given.
+type StoreConfig struct {
+	DSN            Secret `yaml:"dsn"`
+	DSNFile        string `yaml:"dsn_file"`
+	MaxConnections int    `yaml:"max_connections"` // PostgreSQL only
+}
+
+// KeysConfig names the key files. Empty: in the state folder, made when they
+// are missing; a file named here must exist.
+type KeysConfig struct {
+	TagFile    string `yaml:"tag_file"`
+	PepperFile string `yaml:"pepper_file"`
+}
+
+// KeyManagerConfig is the HTTP server of the key manager.
+type KeyManagerConfig struct {
+	Address       string   `yaml:"address"`
+	Issuer        string   `yaml:"issuer"` // "" = http://ADDRESS
+	TokenLifetime Duration `yaml:"token_lifetime"`
+	ConfirmWait   Duration `yaml:"confirm_wait"`
+}
+
+// GatewayConfig is the listener that Envoy gets.
+type GatewayConfig struct {
+	Address     string   `yaml:"address"`
+	Group       string   `yaml:"group"`
+	Hosts       []string `yaml:"hosts"` // of an API that names none
+	TrustedHops int      `yaml:"trusted_hops"`
+}
+
+// AuthzConfig is the decision point and its memory of verdicts.
+type AuthzConfig struct {
+	Socket            string   `yaml:"socket"` // "" = in the state folder
+	Cache             string   `yaml:"cache"`  // on, off
+	CacheEntries      int      `yaml:"cache_entries"`
+	NegativeEntries   int      `yaml:"negative_entries"`
+	CacheTTL          Duration `yaml:"cache_ttl"`
+	NegativeTTL       Duration `yaml:"negative_ttl"`
+	KeyManagerTimeout Duration `yaml:"keymanager_timeout"`
+	KeyManagerCalls   int      `yaml:"keymanager_calls"`
+	MaxStale          Duration `yaml:"max_stale"`
+}
+
+// XDSConfig is where Envoy fetches its configuration.
+type XDSConfig struct {
+	Address string `yaml:"address"` // "" = a socket in the state folder
+}
+
+// OpsConfig is the address of health, readiness and metrics.
+type OpsConfig struct {
+	Address string `yaml:"address"`
+}
+
+// EnvoyConfig is the Envoy that "dev" supervises.
+type EnvoyConfig struct {
+	Path        string `yaml:"path"` // "" = PATH, then .tools
+	Concurrency int    `yaml:"concurrency"`
+}
+
+// SampleConfig is where the sample back end of "dev" listens.
+type SampleConfig struct {
+	Production string `yaml:"production"`
+	Sandbox    string `yaml:"sandbox"`
+}
+
+// defaultConfig returns what holds where nothing is set.
+func defaultConfig() Config {
+	return Config{
+		State: StateConfig{Dir: ".tollgate"},
+		Log:   LogConfig{Level: "info", Format: "text"},
+		Store: StoreConfig{MaxConnections: 4 * max(4, runtime.GOMAXPROCS(0))},
+		KeyManager: KeyManagerConfig{
+			Address:       "127.0.0.1:9090",
+			TokenLifetime: Duration(time.Hour),
+			ConfirmWait:   Duration(250 * time.Millisecond),
+		},
+		Gateway: GatewayConfig{
+			Address: "127.0.0.1:8080",
+			Group:   "default",
+			Hosts:   []string{"localhost", "127.0.0.1"},
+		},
+		Authz: AuthzConfig{
+			Cache:             "on",
+			CacheEntries:      100_000,
+			NegativeEntries:   10_000,
+			CacheTTL:          Duration(15 * time.Minute),
+			NegativeTTL:       Duration(10 * time.Second),
+			KeyManagerTimeout: Duration(400 * time.Millisecond),
+			KeyManagerCalls:   64,
+			MaxStale:          Duration(300 * time.Second),
+		},
+		Ops:    OpsConfig{Address: "127.0.0.1:9091"},
+		Envoy:  EnvoyConfig{Concurrency: max(1, runtime.GOMAXPROCS(0)/2)},
+		Sample: SampleConfig{Production: "127.0.0.1:9081", Sandbox: "127.0.0.1:9082"},
+	}
+}
+
+// issuer returns the base URL of the token endpoint (RFC 8414 section 2).
+func (c *Config) issuer() string {
+	if c.KeyManager.Issuer != "" {
+		return strings.TrimRight(c.KeyManager.Issuer, "/")
+	}
+	return "http://" + c.KeyManager.Address
+}
