@@ -33,6 +33,10 @@ func (c Credential) GoString() string { return c.String() }
 type Query struct {
 	Credential Credential
 	API        APIID
+	// Since asks for facts that are not older: a cache takes a verdict whose
+	// Head has not reached Since for a miss. Zero takes any. A Validator that
+	// reads the facts anew for every call need not look at it.
+	Since Position
 }
 
 // Validator answers: may this credential call this API, and as whom?
