@@ -31,6 +31,9 @@ type Options struct {
 	StopTimeout time.Duration // between SIGTERM and SIGKILL; 0 = 3 s
 	LogLevel    string        // of Envoy; "" = warning
 	Components  string        // levels of components ("ext_authz:debug,upstream:info")
+	// AccessLogFlush is how long Envoy may keep lines of a file access log, also
+	// of one to standard output; 0 = 1 s (Envoy's own default is 10 s).
+	AccessLogFlush time.Duration
 	// Log takes Envoy's own log (standard error) and Output its standard output
 	// (an access log to /dev/stdout); nil = dropped. They are written to at the
 	// same time.
@@ -95,17 +98,21 @@ func Start(opts Options) (*Process, error) {
 // arguments returns Envoy's command line. Without hot restart no shared memory
 // and no socket of the base id is left behind.
 func arguments(opts Options, bootstrap, admin string) []string {
-	workers, level := opts.Concurrency, opts.LogLevel
+	workers, level, flush := opts.Concurrency, opts.LogLevel, opts.AccessLogFlush
 	if workers == 0 {
 		workers = 1
 	}
 	if level == "" {
 		level = "warning"
 	}
+	if flush == 0 {
+		flush = time.Second
+	}
 	args := []string{
 		"-c", bootstrap, "--admin-address-path", admin,
 		"--use-dynamic-base-id", "--disable-hot-restart",
 		"--concurrency", strconv.Itoa(workers), "-l", level,
+		"--file-flush-interval-msec", strconv.FormatInt(flush.Milliseconds(), 10),
 	}
 	if opts.Components != "" {
 		args = append(args, "--component-log-level", opts.Components)
