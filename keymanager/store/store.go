@@ -10,7 +10,32 @@
 // value of a secret.
 //
 // Writes of managed objects take the expected Meta.Revision in the object: 0
-// skips the check. They set Meta on the object passed in.
+// skips the check. They set Meta on the object passed in, and an API's Position
+// once the transaction is committed; a transaction that is rolled back leaves
+// the object as it was. Times are kept to the millisecond.
+//
+// Events. Every write method appends the log events that gateways need, in the
+// same transaction, so that no caller can forget one; a write outside of InTx
+// has a transaction of its own.
+//
+//	write                                    events
+//	API created, updated, deleted            API
+//	tier created, updated, deleted           Tier
+//	organization deleted                     Tier for each of its tiers
+//	user updated                             Stale User, and Stale Application for each that he owns
+//	user deleted                             Stale User
+//	application updated                      Stale Application
+//	application deleted                      Dead ConsumerKey for each client, Dead TokenID for each
+//	                                         API key, Stale Application
+//	client updated                           Stale Application
+//	client deleted                           Dead ConsumerKey, Stale Application
+//	subscription created, updated, deleted   Stale Application
+//	token revoked, API key revoked           Dead TokenID (only by the first revocation)
+//
+// A Dead TokenID expires with the credential; a Dead ConsumerKey names as
+// NotBefore the time of the deletion, and expires with the last of its tokens,
+// but an hour later at the earliest. All else appends nothing: no gateway can
+// know yet what is created, an issued token least of all.
 package store
 
 import (
@@ -36,6 +61,8 @@ const (
 type Organizations interface {
 	CreateOrganization(ctx context.Context, o *keymanager.Organization) error
 	UpdateOrganization(ctx context.Context, o *keymanager.Organization) error
+	// DeleteOrganization removes its tiers too; it refuses (KindConflict) while
+	// there are users, applications or APIs.
 	DeleteOrganization(ctx context.Context, id keymanager.OrganizationID) error
 	Organization(ctx context.Context, id keymanager.OrganizationID) (*keymanager.Organization, error)
 	Organizations(ctx context.Context, p Page) ([]keymanager.Organization, int, error)
@@ -46,6 +73,7 @@ type Organizations interface {
 type Users interface {
 	CreateUser(ctx context.Context, u *keymanager.User) error
 	UpdateUser(ctx context.Context, u *keymanager.User) error
+	// DeleteUser refuses (KindConflict) while he owns an application.
 	DeleteUser(ctx context.Context, id keymanager.UserID) error
 	User(ctx context.Context, id keymanager.UserID) (*keymanager.User, error)
 	// UserByName finds a user by domain and name.
@@ -69,9 +97,10 @@ type Tiers interface {
 // APIs keeps APIs.
 type APIs interface {
 	// CreateAPI refuses (KindConflict, naming what it clashes with) an API
-	// whose (organization, name, version) is taken, whose (host, context,
-	// version) is taken in any organization (no host = every host), or whose
-	// context differs from that of another API only in case.
+	// whose (organization, name, version) is taken, whose (host, base path) is
+	// taken in any organization (no host = every host; hosts have no case), or
+	// whose context differs from that of another API only in case. The base
+	// path is context/version, for gRPC the context alone.
 	CreateAPI(ctx context.Context, a *keymanager.API) error
 	UpdateAPI(ctx context.Context, a *keymanager.API) error
 	// DeleteAPI refuses (KindConflict) while a subscription names the API.
@@ -79,7 +108,9 @@ type APIs interface {
 	API(ctx context.Context, id keymanager.APIID) (*keymanager.API, error)
 	APIByName(ctx context.Context, org keymanager.OrganizationID, name, version string) (*keymanager.API, error)
 	APIs(ctx context.Context, org keymanager.OrganizationID, p Page) ([]keymanager.API, int, error)
-	// AllAPIs calls fn for each API of every organization.
+	// AllAPIs calls fn for each API of every organization. It is no snapshot:
+	// an API that changes meanwhile is seen before or after the change, and
+	// the log tells of it. One that cannot be decoded is logged and left out.
 	AllAPIs(ctx context.Context, fn func(*keymanager.API) error) error
 }
 
@@ -88,13 +119,15 @@ type Applications interface {
 	CreateApplication(ctx context.Context, a *keymanager.Application) error
 	UpdateApplication(ctx context.Context, a *keymanager.Application) error
 	// DeleteApplication removes its clients, secrets, API keys, tokens and
-	// subscriptions too.
+	// subscriptions too. Of very many tokens some may be left; without their
+	// client nothing finds them any more.
 	DeleteApplication(ctx context.Context, id keymanager.ApplicationID) error
 	Application(ctx context.Context, id keymanager.ApplicationID) (*keymanager.Application, error)
 	ApplicationByName(ctx context.Context, org keymanager.OrganizationID, name string) (*keymanager.Application, error)
 	Applications(ctx context.Context, org keymanager.OrganizationID, p Page) ([]keymanager.Application, int, error)
 
 	CreateClient(ctx context.Context, c *keymanager.Client) error
+	// UpdateClient changes grants, authentication and token lifetime.
 	UpdateClient(ctx context.Context, c *keymanager.Client) error
 	DeleteClient(ctx context.Context, k keymanager.ConsumerKey) error
 	Clients(ctx context.Context, app keymanager.ApplicationID) ([]keymanager.Client, error)
@@ -132,6 +165,7 @@ type APIKeys interface {
 // Subscriptions keeps subscriptions.
 type Subscriptions interface {
 	CreateSubscription(ctx context.Context, s *keymanager.Subscription) error
+	// UpdateSubscription changes name, tiers and state.
 	UpdateSubscription(ctx context.Context, s *keymanager.Subscription) error
 	DeleteSubscription(ctx context.Context, id keymanager.SubscriptionID) error
 	Subscription(ctx context.Context, id keymanager.SubscriptionID) (*keymanager.Subscription, error)
@@ -148,6 +182,7 @@ type SubscriptionFilter struct {
 // Tokens keeps access tokens.
 type Tokens interface {
 	CreateToken(ctx context.Context, t *keymanager.Token) error
+	// TokenByDigest does not find a token whose client is deleted.
 	TokenByDigest(ctx context.Context, d keymanager.Digest) (*keymanager.Token, error)
 	// RevokeToken sets RevokedAt once and reports whether it did: false means
 	// that it was revoked before. KindNotFound when there is no such token.
@@ -172,7 +207,8 @@ type Facts struct {
 
 // Validation reads facts for the validator, each in one statement.
 type Validation interface {
-	// TokenFacts returns nil, with the head, when nothing is stored under d.
+	// TokenFacts returns nil, with the head, when nothing is stored under d or
+	// its client is deleted.
 	TokenFacts(ctx context.Context, d keymanager.Digest, api keymanager.APIID) (*Facts, keymanager.Position, error)
 	// APIKeyFacts does the same for an API key.
 	APIKeyFacts(ctx context.Context, d keymanager.Digest, api keymanager.APIID) (*Facts, keymanager.Position, error)
@@ -189,25 +225,29 @@ type LogEvent struct {
 
 // Log is the dense, numbered log of what gateways must know.
 type Log interface {
-	// Append adds an event to the running transaction; outside of one it is an
-	// error. Events are numbered when the transaction commits, as its last
-	// statements, so that numbers appear in commit order without gaps.
+	// Append adds events to the running transaction; outside of one it is an
+	// error. The write methods do so themselves. Events are numbered when the
+	// transaction commits, as its last statements, so that numbers appear in
+	// commit order without gaps. The same event twice in one transaction is
+	// one.
 	Append(ctx context.Context, e ...LogEvent) error
 	// Head returns the position of the last committed event.
 	Head(ctx context.Context) (keymanager.Position, error)
 	// Oldest returns the number of the oldest event kept (head+1 when none is).
 	Oldest(ctx context.Context) (uint64, error)
 	// Events returns at most limit events after seq, in order and dense.
+	// KindPrecondition says that some of them are pruned: take a snapshot.
 	Events(ctx context.Context, after uint64, limit int) ([]LogEvent, error)
-	// LiveDead returns the Dead entries that have not expired at t.
+	// LiveDead returns the Dead entries that have not expired at t, oldest
+	// first.
 	LiveDead(ctx context.Context, t time.Time) ([]keymanager.Dead, error)
-	// Prune removes events up to and with seq; Dead entries stay until they
-	// expire at t.
+	// Prune removes events up to and with seq; Dead entries stay for LiveDead
+	// until they have expired at t.
 	Prune(ctx context.Context, seq uint64, t time.Time) error
 	// Wake returns a channel that receives (without blocking the sender) after
 	// commits that appended events, also of other processes. It is a hint:
 	// wakes can be lost, and callers look again after a while all the same.
-	// The channel is closed when ctx ends.
+	// The channel is closed when ctx ends or the store is closed.
 	Wake(ctx context.Context) (<-chan struct{}, error)
 }
 
@@ -227,7 +267,10 @@ type AuditEntry struct {
 
 // Audit keeps who did what, append-only.
 type Audit interface {
+	// AddAudit sets the entry's ID, and At if it is zero.
 	AddAudit(ctx context.Context, e *AuditEntry) error
+	// AuditEntries returns the entries of an organization ("" = of all), newest
+	// first.
 	AuditEntries(ctx context.Context, org keymanager.OrganizationID, p Page) ([]AuditEntry, int, error)
 }
 
@@ -247,9 +290,12 @@ type Store interface {
 
 	// InTx runs fn in one transaction that is committed when fn returns nil
 	// and rolled back otherwise (or when fn panics). fn must use the Store it
-	// is given, and may be run again after a serialization failure. It returns
-	// the position of the last event appended, or the zero Position. An error
-	// of KindUnavailable at commit means that the outcome is unknown.
+	// is given, from one goroutine, and may be run again after a serialization
+	// failure. After a statement of it has failed (a taken name, say) the
+	// transaction cannot be committed any more, even if fn returns nil. It
+	// returns the position of the last event appended, or the zero Position.
+	// An error of KindUnavailable at commit means that the outcome is unknown.
+	// InTx of the Store given to fn joins the transaction.
 	InTx(ctx context.Context, fn func(Store) error) (keymanager.Position, error)
 	// Ping reports whether the database answers.
 	Ping(ctx context.Context) error

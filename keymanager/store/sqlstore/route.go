@@ -1,0 +1,113 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"tollgate/keymanager"
+	"tollgate/keymanager/store/db"
+)
+
+// claimRoutes gives an API its place: a base path on each of its hosts, or on
+// every host. It refuses a place that is taken, whoever has it, and a context
+// that others spell differently.
+func (s *Store) claimRoutes(ctx context.Context, a *keymanager.API) error {
+	// The row of the context is locked until the end of the transaction, so
+	// that what is read next is all there is.
+	var spelling string
+	err := s.q.QueryRow(ctx, `INSERT INTO api_context (folded, context) VALUES ($1, $2)
+		ON CONFLICT (folded) DO UPDATE SET folded = excluded.folded RETURNING context`,
+		strings.ToLower(a.Context), a.Context).Scan(&spelling)
+	if err != nil {
+		return failure(err)
+	}
+	if spelling != a.Context {
+		return keymanager.Errorf(keymanager.KindConflict, "context %q differs only in case from %q, which is taken", a.Context, spelling)
+	}
+	for _, host := range routeHosts(a) {
+		if err := s.routeFree(ctx, a, host); err != nil {
+			return err
+		}
+		_, err := s.q.Exec(ctx, `INSERT INTO api_route (host, base_path, api_id) VALUES ($1, $2, $3)`, host, a.BasePath(), a.ID)
+		if err != nil {
+			return explain(err, routeLabel(a, host)+" is taken by another API", "")
+		}
+	}
+	return nil
+}
+
+func (s *Store) routeFree(ctx context.Context, a *keymanager.API, host string) error {
+	var other keymanager.API
+	var otherHost string
+	err := s.q.QueryRow(ctx, `SELECT a.organization, a.name, a.version, r.host
+		FROM api_route r JOIN api a ON a.id = r.api_id
+		WHERE r.base_path = $1 AND r.api_id <> $2 AND (r.host = $3 OR r.host = '' OR CAST($3 AS TEXT) = '')
+		ORDER BY r.host LIMIT 1`, a.BasePath(), a.ID, host).Scan(&other.Organization, &other.Name, &other.Version, &otherHost)
+	switch {
+	case isNoRows(err):
+		return nil
+	case err != nil:
+		return failure(err)
+	}
+	what := apiLabel(&other)
+	if other.Organization != a.Organization { // whose names are not ours to tell
+		what = "an API of another organization"
+	}
+	return keymanager.Errorf(keymanager.KindConflict, "%s is taken by %s, which answers on %s", routeLabel(a, host), what, hostLabel(otherHost))
+}
+
+// routeHosts returns the hosts of an API as they are compared: lower case, once
+// each, and "" for every host.
+func routeHosts(a *keymanager.API) []string {
+	if len(a.Hosts) == 0 {
+		return []string{""}
+	}
+	seen := map[string]bool{}
+	var hosts []string
+	for _, h := range a.Hosts {
+		if h = strings.ToLower(h); !seen[h] {
+			seen[h] = true
+			hosts = append(hosts, h)
+		}
+	}
+	return hosts
+}
+
+// contextOf returns the folded context of a stored API.
+func (s *Store) contextOf(ctx context.Context, id keymanager.APIID) (string, error) {
+	var c string
+	if err := s.q.QueryRow(ctx, `SELECT context FROM api WHERE id = $1`, id).Scan(&c); err != nil {
+		return "", found(err, "API \""+string(id)+"\"")
+	}
+	return strings.ToLower(c), nil
+}
+
+// dropContext forgets the spelling of a context that no API has any more.
+func (s *Store) dropContext(ctx context.Context, folded string) error {
+	// Lock first: whoever is just adding an API to the context has the row.
+	var spelling string
+	err := s.q.QueryRow(ctx, `UPDATE api_context SET folded = folded WHERE folded = $1 RETURNING context`, folded).Scan(&spelling)
+	if isNoRows(err) {
+		return nil
+	}
+	if err != nil {
+		return failure(err)
+	}
+	_, err = s.q.Exec(ctx, `DELETE FROM api_context WHERE folded = $1
+		AND NOT EXISTS (SELECT 1 FROM api WHERE context = $2)`, folded, spelling)
+	return failure(err)
+}
+
+func routeLabel(a *keymanager.API, host string) string {
+	return a.BasePath() + " on " + hostLabel(host)
+}
+
+func hostLabel(host string) string {
+	if host == "" {
+		return "every host"
+	}
+	return "host " + host
+}
+
+func isNoRows(err error) bool { return errors.Is(err, db.ErrNoRows) }

@@ -1,0 +1,103 @@
+// Package sqlstore is the store of the key manager in SQL: one repository code
+// and one SQL text for SQLite and for Postgres, one file for each noun. What
+// the two engines do differently is in package db below it.
+package sqlstore
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"tollgate/keymanager/store"
+	"tollgate/keymanager/store/db"
+	"tollgate/migrations"
+)
+
+// Options of a Store. The zero value serves.
+type Options struct {
+	// Now is the clock of CreatedAt, UpdatedAt and of Dead entries; the system's
+	// if nil.
+	Now func() time.Time
+	// Rand makes epochs; crypto/rand if nil.
+	Rand io.Reader
+	// Logger is told of stored rows that cannot be read, and of lost
+	// connections; nil discards.
+	Logger *slog.Logger
+	// NoMigrate opens the database as it is; see Store.Pending.
+	NoMigrate bool
+	// MaxConns bounds the connections to Postgres; 16 if 0. One more listens.
+	MaxConns int
+	// StatementTimeout bounds each statement on Postgres whose context has no
+	// deadline; db.DefaultTimeout if 0.
+	StatementTimeout time.Duration
+}
+
+// Store implements store.Store.
+type Store struct {
+	shared
+	q  db.Q // the database, or the transaction
+	tx *tx  // nil outside of a transaction
+}
+
+// shared is what a Store and those handed to InTx have in common.
+type shared struct {
+	db         db.DB
+	migrations fs.FS
+	now        func() time.Time
+	rand       io.Reader
+	log        *slog.Logger
+	wakes      *wakes
+}
+
+var _ store.Store = (*Store)(nil)
+
+// OpenSQLite opens the database file at path, creating it if it is missing,
+// and brings it up to the latest migration. Only one process can have it open:
+// for the next one it is KindUnavailable, with the process that has it.
+func OpenSQLite(ctx context.Context, path string, o Options) (*Store, error) {
+	d, err := db.SQLite(ctx, path)
+	if err != nil {
+		return nil, failure(err)
+	}
+	return open(ctx, d, migrations.SQLite(), o)
+}
+
+func open(ctx context.Context, d db.DB, m fs.FS, o Options) (*Store, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if !o.NoMigrate {
+		if err := d.Migrate(ctx, m); err != nil {
+			_ = d.Close() // the first error says more
+			return nil, failure(err)
+		}
+	}
+	s := shared{db: d, migrations: m, now: o.Now, rand: o.Rand, log: o.Logger}
+	s.wakes = newWakes(d.Listen, o.Logger)
+	return &Store{shared: s, q: d}, nil
+}
+
+// Pending returns the names of the migrations that the database lacks.
+func (s *Store) Pending(ctx context.Context) ([]string, error) {
+	names, err := s.db.Pending(ctx, s.migrations)
+	return names, failure(err)
+}
+
+// Ping reports whether the database answers.
+func (s *Store) Ping(ctx context.Context) error { return failure(s.db.Ping(ctx)) }
+
+// Close ends the store and closes its wake channels. No other method may be
+// running or called afterwards.
+func (s *Store) Close() error {
+	s.wakes.close()
+	return failure(s.db.Close())
+}
