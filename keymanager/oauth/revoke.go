@@ -1,0 +1,87 @@
+package oauth
+
+import (
+	"context"
+	"net/http"
+
+	"tollgate/keymanager"
+	"tollgate/keymanager/store"
+)
+
+// revoked is the answer once the token is of no use (RFC 7009 section 2.2).
+var revoked = answer{status: http.StatusOK}
+
+// revoke is the revocation endpoint (RFC 7009). 200 is said after the commit
+// and, for a bounded time, after gateways have confirmed it.
+func (s *Server) revoke(r *http.Request, body string) answer {
+	// What is asked for.
+	var f form
+	if refused := f.readForm(r, body); refused != nil {
+		return *refused
+	}
+	value := f.value("token")
+	if value == "" {
+		return *invalidRequest("token is missing")
+	}
+	// Who asks.
+	client, refused := s.authenticate(r, &f)
+	if refused != nil {
+		return *refused
+	}
+	// Which token. The hint is not needed: the prefix tells the kind. What is
+	// not ours, not known or ended is as good as revoked.
+	if !s.o.Tags.Check(keymanager.AccessToken, value) {
+		return revoked
+	}
+	t, err := s.storedToken(r.Context(), value)
+	if keymanager.IsNotFound(err) {
+		return revoked
+	}
+	if err != nil {
+		return s.unavailable(r, err)
+	}
+	// May he.
+	if t.ConsumerKey != client.Client.ConsumerKey {
+		return foreignToken
+	}
+	now := s.o.Now()
+	if !t.RevokedAt.IsZero() || !now.Before(t.ExpiresAt) {
+		return revoked
+	}
+	// Do it, also if the client has gone meanwhile.
+	ctx := context.WithoutCancel(r.Context())
+	at, err := s.o.Store.InTx(ctx, func(tx store.Store) error {
+		_, err := tx.RevokeToken(ctx, t.ID, now)
+		return err
+	})
+	if keymanager.IsNotFound(err) { // swept meanwhile
+		return revoked
+	}
+	if err != nil {
+		return s.unavailable(r, err)
+	}
+	s.o.Logger.InfoContext(ctx, "token revoked", "token_id", t.ID, "client_id", t.ConsumerKey, "position", at)
+	s.confirm(ctx, at)
+	return revoked
+}
+
+// storedToken finds a token under its digest, by either pepper.
+func (s *Server) storedToken(ctx context.Context, value string) (*keymanager.Token, error) {
+	t, err := s.o.Store.TokenByDigest(ctx, s.o.Peppers.Digest(value))
+	if !keymanager.IsNotFound(err) {
+		return t, err
+	}
+	if previous, has := s.o.Peppers.Previous(value); has {
+		return s.o.Store.TokenByDigest(ctx, previous)
+	}
+	return nil, err
+}
+
+func (s *Server) confirm(ctx context.Context, at keymanager.Position) {
+	if s.o.Confirm == nil || at.Seq == 0 {
+		return
+	}
+	if err := s.o.Confirm(ctx, at); err != nil {
+		s.o.Logger.WarnContext(ctx, "revocation not yet confirmed by every gateway", "position", at, "error", err)
+	}
+}
