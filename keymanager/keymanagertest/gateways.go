@@ -1,7 +1,9 @@
 package keymanagertest
 
 import (
+	"cmp"
 	"context"
+	"slices"
 
 	"tollgate/keymanager"
 )
@@ -27,6 +29,10 @@ func (k *KeyManager) Report(ctx context.Context, s keymanager.GatewayState) erro
 	if k.down != nil {
 		return k.down
 	}
+	if (s.Kind != keymanager.GatewayAuthz && s.Kind != keymanager.GatewayXDS) || s.ID == "" || len(s.ID) > 200 {
+		return keymanager.Errorf(keymanager.KindInvalid, "a report needs a kind and an id")
+	}
+	s.Nodes = slices.Clone(s.Nodes)
 	s.At = k.opts.Now()
 	k.gateways.states[gatewayKey{s.Kind, s.ID}] = s
 	return nil
@@ -39,6 +45,20 @@ func (k *KeyManager) Reported(kind keymanager.GatewayKind, id string) (keymanage
 	defer k.mu.Unlock()
 	s, ok := k.gateways.states[gatewayKey{kind, id}]
 	return s, ok
+}
+
+// States returns the last report of every gateway part, by kind and id.
+func (k *KeyManager) States() []keymanager.GatewayState {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var out []keymanager.GatewayState
+	for _, s := range k.gateways.states {
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b keymanager.GatewayState) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID))
+	})
+	return out
 }
 
 // Reports returns how often Report was called.

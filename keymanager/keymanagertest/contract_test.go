@@ -1,0 +1,175 @@
+package keymanagertest_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"tollgate/keymanager"
+	"tollgate/keymanager/keymanagertest"
+	"tollgate/keymanager/publish"
+	"tollgate/keymanager/store"
+	"tollgate/keymanager/store/sqlstore"
+	"tollgate/keymanager/token"
+	"tollgate/keymanager/validator"
+)
+
+// TestFake runs the contract over the fake: it behaves.
+func TestFake(t *testing.T) {
+	keymanagertest.Run(t, func(t *testing.T) *keymanagertest.Subject {
+		k := keymanagertest.New(keymanagertest.Options{Heartbeat: 20 * time.Millisecond})
+		for _, tier := range keymanager.DefaultTiers(keymanagertest.Organization) {
+			k.SetTier(&tier)
+		}
+		return &keymanagertest.Subject{Catalog: k, Revocations: k, Validator: k, Gateways: k, World: &fakeWorld{KeyManager: k}, Now: time.Now}
+	})
+}
+
+// fakeWorld is the World of the fake.
+type fakeWorld struct {
+	*keymanagertest.KeyManager
+	serial byte
+}
+
+func (w *fakeWorld) PutAPI(_ testing.TB, a *keymanager.API) keymanager.Position { return w.SetAPI(a) }
+func (w *fakeWorld) DeleteAPI(_ testing.TB, id keymanager.APIID) keymanager.Position {
+	return w.RemoveAPI(id)
+}
+func (w *fakeWorld) PutTier(_ testing.TB, v *keymanager.Tier) keymanager.Position {
+	return w.SetTier(v)
+}
+func (w *fakeWorld) DeleteTier(_ testing.TB, ref keymanager.TierRef) keymanager.Position {
+	return w.RemoveTier(ref)
+}
+func (w *fakeWorld) Kill(_ testing.TB, d keymanager.Dead) keymanager.Position {
+	return w.KeyManager.Kill(d)
+}
+func (w *fakeWorld) Stale(_ testing.TB, s keymanager.Stale) keymanager.Position {
+	return w.KeyManager.Stale(s)
+}
+func (w *fakeWorld) PruneAll(testing.TB)                         { w.Prune() }
+func (w *fakeWorld) NewEpoch(testing.TB)                         { w.KeyManager.NewEpoch() }
+func (w *fakeWorld) Head(testing.TB) keymanager.Position         { return w.KeyManager.Head() }
+func (w *fakeWorld) States(testing.TB) []keymanager.GatewayState { return w.KeyManager.States() }
+
+func (w *fakeWorld) Issue(_ testing.TB, f keymanagertest.Facts) keymanager.Credential {
+	w.serial++
+	now := time.Now()
+	v := keymanagertest.ActiveVerdict(w.serial, now.Add(-time.Minute))
+	v.Kind, v.Grant.KeyType, v.Grant.Scopes, v.Grant.Referers = f.Kind, f.KeyType, f.Scopes, f.Referers
+	for _, n := range f.Networks {
+		v.Grant.Networks = append(v.Grant.Networks, netip.MustParsePrefix(n))
+	}
+	standing := keymanager.Standing{Principal: keymanager.Principal{Application: keymanager.ApplicationApproved, Owner: keymanager.UserActive, User: keymanager.UserActive}}
+	if f.Application != "" {
+		standing.Application = f.Application
+	}
+	if f.Owner != "" {
+		standing.Owner = f.Owner
+	}
+	if f.Expired {
+		standing.ExpiresAt = now
+	}
+	if f.Revoked {
+		standing.RevokedAt = now
+	}
+	v.Reason = standing.Reason(now)
+	if f.NeverExpires {
+		v.ExpiresAt = time.Time{}
+	}
+	if f.State != "" {
+		v.Grant.Subscription.State = f.State
+	}
+	c := keymanager.Credential{Kind: f.Kind, Value: fmt.Sprint("credential-", w.serial)}
+	subscribed := *v
+	if f.API != "" {
+		w.SetVerdict(c, f.API, &subscribed)
+	}
+	grant := *v.Grant
+	grant.Subscription = nil
+	v.Grant = &grant
+	w.SetVerdict(c, "", v)
+	return c
+}
+
+// TestInProcess runs the contract over the real services and SQLite.
+func TestInProcess(t *testing.T) {
+	keymanagertest.Run(t, func(t *testing.T) *keymanagertest.Subject {
+		s, err := sqlstore.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "tollgate.db"), sqlstore.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return inProcess(t, s, func(t testing.TB) {
+			if _, err := s.NewEpoch(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		})
+	})
+}
+
+func inProcess(t *testing.T, s store.Store, restart func(testing.TB)) *keymanagertest.Subject {
+	t.Helper()
+	file := func(make func(io.Reader) ([]byte, error)) []byte {
+		b, err := make(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	tags, err := token.ParseTagKeys(file(token.NewTagKeys))
+	if err != nil {
+		t.Fatal(err)
+	}
+	peppers, err := token.ParsePeppers(file(token.NewPeppers))
+	if err != nil {
+		t.Fatal(err)
+	}
+	minter := token.NewMinter(tags, rand.Reader)
+	v, err := validator.New(validator.Options{Store: s, Tags: tags, Peppers: peppers, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gateways, err := publish.NewGateways(publish.GatewaysOptions{Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	service, err := publish.New(publish.Options{Store: s, Now: time.Now, Logger: slog.New(slog.DiscardHandler), Heartbeat: 20 * time.Millisecond, Keep: 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- service.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ran; err != nil && !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+	world := &keymanagertest.StoreWorld{Store: s, Now: time.Now, Restart: restart, Reported: gateways.States,
+		Mint: func(t testing.TB, kind keymanager.CredentialKind) (string, keymanager.Digest) {
+			mint := minter.AccessToken
+			if kind == keymanager.APIKeyCredential {
+				mint = minter.APIKey
+			}
+			value, err := mint()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return value, peppers.Digest(value)
+		}}
+	world.Setup(t)
+	return &keymanagertest.Subject{Catalog: service, Revocations: service, Validator: v, Gateways: gateways, World: world, Now: time.Now}
+}
