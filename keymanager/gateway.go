@@ -34,7 +34,10 @@ type GatewayState struct {
 	Phase     GatewayPhase
 	Confirmed Position // everything up to here has taken effect
 	Nodes     []NodeState
-	At        time.Time // when it was reported; set by the receiver
+	// Rejected are the APIs whose newest content is in use nowhere in the group:
+	// their last accepted routes stay, or they have none.
+	Rejected []RejectedResource
+	At       time.Time // when it was reported; set by the receiver
 }
 
 // NodeState is one Envoy as xds sees it.

@@ -1,0 +1,16 @@
+// Package xds publishes: it follows the catalog, builds Envoy's resources from
+// it, proves them, and pushes what changed to every Envoy of a gateway group.
+//
+// Reading order: controller.go (the catalog becomes plans), group.go (the order
+// of a change at Envoy: cluster, table, removal), changelog.go and stream.go
+// (what is current, and what each Envoy has acknowledged), then the pure
+// builders listener.go, scope.go, cluster.go, and prove.go, which refuses what
+// they must not build.
+//
+// One ScopedRouteConfiguration with its table inline holds all APIs whose
+// contexts share a first path segment: it is the unit of change at Envoy. Each
+// API has one cluster with a production and a sandbox subset.
+//
+// Nothing here asks the key manager while it serves: without it, Envoys keep
+// what they have and new ones get the last known content.
+package xds
