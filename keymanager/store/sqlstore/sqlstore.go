@@ -65,6 +65,17 @@ func OpenSQLite(ctx context.Context, path string, o Options) (*Store, error) {
 	return open(ctx, d, migrations.SQLite(), o)
 }
 
+// OpenPostgres opens the database at dsn, in the schema that its search_path
+// names, and brings it up to the latest migration. Any number of processes can
+// have it open, and share the migrating: one does it, the others wait.
+func OpenPostgres(ctx context.Context, dsn string, o Options) (*Store, error) {
+	d, err := db.Postgres(ctx, dsn, db.PostgresOptions{MaxConns: o.MaxConns, Timeout: o.StatementTimeout, Logger: o.Logger})
+	if err != nil {
+		return nil, failure(err)
+	}
+	return open(ctx, d, migrations.Postgres(), o)
+}
+
 func open(ctx context.Context, d db.DB, m fs.FS, o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now

@@ -28,6 +28,9 @@ LEFT JOIN subscription s ON s.application_id = a.id AND s.api_id = $2`
 
 // TokenFacts reads what is stored about a token and an API.
 func (s *Store) TokenFacts(ctx context.Context, d keymanager.Digest, api keymanager.APIID) (*store.Facts, keymanager.Position, error) {
+	if !storable(api) {
+		api = "" // to which nobody is subscribed
+	}
 	f := new(store.Facts)
 	row := newFactsRow(f)
 	g := &row.grant
@@ -65,6 +68,9 @@ LEFT JOIN subscription s ON s.application_id = a.id AND s.api_id = $2`
 // APIKeyFacts reads what is stored about an API key and an API. The key stands
 // for its application, and so for the application's owner.
 func (s *Store) APIKeyFacts(ctx context.Context, d keymanager.Digest, api keymanager.APIID) (*store.Facts, keymanager.Position, error) {
+	if !storable(api) {
+		api = "" // to which nobody is subscribed
+	}
 	f := new(store.Facts)
 	row := newFactsRow(f)
 	g := &row.grant
