@@ -1,0 +1,77 @@
+package cache
+
+import (
+	"hash/maphash"
+	"reflect"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"tollgate/keymanager"
+)
+
+// entry is a remembered verdict. It is immutable: Get hands out a pointer into
+// it, so that a hit allocates nothing.
+type entry struct {
+	verdict keymanager.Verdict
+	until   int64 // Unix nanoseconds: when it is forgotten
+}
+
+// grants makes verdicts share equal Grants: all tokens of one application, API
+// and scope set have the same one. It is bounded; a grant that fell out is no
+// longer shared with new verdicts, and lives as long as those that have it.
+type grants struct {
+	seed   maphash.Seed
+	byHash *lru.Cache[uint64, *keymanager.Grant]
+}
+
+func newGrants(size int) (*grants, error) {
+	byHash, err := lru.New[uint64, *keymanager.Grant](size)
+	return &grants{maphash.MakeSeed(), byHash}, err
+}
+
+// share returns an equal grant that others have, or g. The hash only finds a
+// candidate; every field is compared, also one that a later version adds.
+func (s *grants) share(g *keymanager.Grant) *keymanager.Grant {
+	if g == nil {
+		return nil
+	}
+	h := s.hash(g)
+	if have, ok := s.byHash.Get(h); ok && (have == g || reflect.DeepEqual(have, g)) {
+		return have
+	}
+	s.byHash.Add(h, g)
+	return g
+}
+
+func (s *grants) hash(g *keymanager.Grant) uint64 {
+	var h maphash.Hash
+	h.SetSeed(s.seed)
+	write := func(text string) {
+		_, _ = h.WriteString(text) // never fails
+		_ = h.WriteByte(0)
+	}
+	write(string(g.Application.ID))
+	write(string(g.ConsumerKey))
+	write(string(g.KeyType))
+	write(string(g.UserID))
+	if g.Subscription != nil {
+		write(string(g.Subscription.ID))
+		write(string(g.Subscription.State))
+	}
+	for _, scope := range g.Scopes {
+		write(string(scope))
+	}
+	return h.Sum64()
+}
+
+// lifetime returns when a verdict is forgotten: after ttl, give or take a
+// tenth so that what came together does not go together, and never after the
+// credential has expired.
+func lifetime(now time.Time, ttl time.Duration, key *Key, expires time.Time) int64 {
+	until := now.Add(ttl + time.Duration(key.spread()*float64(ttl)/10))
+	if !expires.IsZero() && expires.Before(until) {
+		until = expires
+	}
+	return until.UnixNano()
+}

@@ -1,0 +1,31 @@
+package cache
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+
+	"tollgate/keymanager"
+)
+
+// Key identifies a query in a cache: the SHA-256 of the kind of credential, the
+// API and the credential. The encoding is injective, so two different queries
+// never share a key, and the credential cannot be read back.
+type Key [sha256.Size]byte
+
+// KeyOf returns the key of q. Since is no part of it.
+func KeyOf(q keymanager.Query) Key {
+	var space [256]byte
+	b := append(space[:0], byte(q.Credential.Kind))
+	b = binary.AppendUvarint(b, uint64(len(q.API)))
+	b = append(b, q.API...)
+	b = append(b, q.Credential.Value...)
+	return sha256.Sum256(b)
+}
+
+// shard chooses one of n places, a power of two.
+func (k *Key) shard(n int) int { return int(k[0]) & (n - 1) }
+
+// spread returns a number from -1 to 1 that depends on the key alone.
+func (k *Key) spread() float64 {
+	return float64(binary.LittleEndian.Uint16(k[1:]))/(1<<15) - 1
+}

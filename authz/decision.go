@@ -1,0 +1,217 @@
+package authz
+
+import (
+	"strings"
+	"time"
+
+	"tollgate/authz/apis"
+	"tollgate/authz/revoked"
+	"tollgate/keymanager"
+)
+
+// Decision is what became of a request, and what is known of it: more the
+// further the walk came. The zero value is undecided.
+type Decision struct {
+	Reason     Reason
+	API        *apis.API
+	Resource   *keymanager.Resource
+	Credential keymanager.Credential // kind and value; secret
+	Verdict    *keymanager.Verdict
+	// Env is the environment that the request goes to; set when it is allowed.
+	Env keymanager.KeyType
+
+	place place
+	strip toStrip
+}
+
+// begin decides as far as that is possible without asking anybody: the request
+// against the API. Asks tells whether the key manager has the next word about
+// the credential. It is pure.
+func begin(r *Request, api *apis.API, tags Tags) (d Decision, asks bool) {
+	d.API = api
+	if d.Reason = d.route(r); d.Reason != allowed {
+		return d, false
+	}
+	path, query, _ := strings.Cut(r.Path, "?")
+	if d.Reason = d.resource(r.Method, path); d.Reason != allowed {
+		return d, false
+	}
+	if d.Resource.AuthType == keymanager.AuthNone {
+		d.anonymous()
+		d.strip = strip(r, query, nowhere, tags)
+		return d, false
+	}
+	if d.Reason = d.credential(r, query, tags); d.Reason != allowed {
+		return d, false
+	}
+	d.strip = strip(r, query, d.place, tags)
+	d.Reason = Undecided
+	return d, true
+}
+
+func (d *Decision) route(r *Request) Reason {
+	switch {
+	case d.API.Broken != nil:
+		return brokenAPI
+	case d.API.Blocked:
+		return apiBlocked
+	case !keymanager.KnownMethod(r.Method):
+		return methodRefused
+	default:
+		return allowed
+	}
+}
+
+func (d *Decision) resource(method, path string) Reason {
+	if !cleanPath(path) {
+		return pathRefused
+	}
+	if d.Resource = d.API.Match(method, path); d.Resource == nil {
+		return noResource
+	}
+	return allowed
+}
+
+// anonymous lets a caller through whom the resource does not ask for a
+// credential: to production, or to sandbox if that is all there is.
+func (d *Decision) anonymous() {
+	switch {
+	case d.API.Production:
+		d.Reason, d.Env = allowedAnonymous, keymanager.Production
+	case d.API.Sandbox:
+		d.Reason, d.Env = allowedAnonymous, keymanager.Sandbox
+	default:
+		d.Reason = brokenAPI
+	}
+}
+
+func (d *Decision) credential(r *Request, query string, tags Tags) (why Reason) {
+	d.Credential.Value, d.place, why = findCredential(r, query, d.API)
+	if why != allowed {
+		return why
+	}
+	d.Credential.Kind = d.place.kind()
+	if tags.Check(d.Credential.Kind, d.Credential.Value) {
+		return allowed
+	}
+	for _, other := range []keymanager.CredentialKind{keymanager.AccessToken, keymanager.APIKeyCredential} {
+		if other != d.Credential.Kind && tags.Check(other, d.Credential.Value) {
+			return wrongPlace
+		}
+	}
+	return notOurs
+}
+
+// finish decides by a verdict and what has been revoked since it was read. It
+// is pure.
+func (d *Decision) finish(r *Request, v *keymanager.Verdict, since revoked.Answer, now time.Time) {
+	d.Verdict = v
+	d.Reason = standing(v, since, now)
+	for _, check := range [...]func(*Decision, *Request) Reason{
+		restrictions, environment, subscription, tokenType, scopes,
+	} {
+		if d.Reason != allowed {
+			return
+		}
+		d.Reason = check(d, r)
+	}
+	if d.Reason == allowed {
+		d.Env = v.Grant.KeyType
+	}
+}
+
+// standing says whether the credential itself is honoured.
+func standing(v *keymanager.Verdict, since revoked.Answer, now time.Time) Reason {
+	switch {
+	case since == revoked.Dead:
+		return revokedCredential
+	case v.Reason == keymanager.ReasonNoSuchCredential:
+		return unknownCredential // nothing is stored: no event can name it
+	case since != revoked.Live:
+		return outdated
+	}
+	switch v.Reason {
+	case keymanager.ReasonActive:
+	case keymanager.ReasonExpired:
+		return expiredCredential
+	case keymanager.ReasonRevoked:
+		return revokedCredential
+	case keymanager.ReasonApplicationInactive:
+		return applicationInactive
+	case keymanager.ReasonUserInactive:
+		return userInactive
+	default: // also of a later version
+		return unknownVerdict
+	}
+	switch {
+	case v.Grant == nil:
+		return unknownVerdict
+	case !v.ExpiresAt.IsZero() && !now.Before(v.ExpiresAt):
+		return expiredCredential
+	default:
+		return allowed
+	}
+}
+
+// environment says whether the API has endpoints for the type of the key.
+func environment(d *Decision, _ *Request) Reason {
+	if !d.API.Takes(d.Verdict.Grant.KeyType) {
+		return noEndpoint
+	}
+	return allowed
+}
+
+func subscription(d *Decision, _ *Request) Reason {
+	s := d.Verdict.Grant.Subscription
+	if s == nil {
+		return notSubscribed
+	}
+	switch s.State {
+	case keymanager.Unblocked, keymanager.TierUpdatePending:
+		return allowed
+	case keymanager.Blocked:
+		return subscriptionBlocked
+	case keymanager.ProdOnlyBlocked:
+		if d.Verdict.Grant.KeyType == keymanager.Sandbox {
+			return allowed
+		}
+		return subscriptionBlocked
+	default: // ON_HOLD, REJECTED, and states of a later version
+		return subscriptionInactive
+	}
+}
+
+// tokenType says whether the resource takes credentials of this user type.
+func tokenType(d *Decision, _ *Request) Reason {
+	user := d.Verdict.Grant.UserType
+	switch d.Resource.AuthType {
+	case keymanager.AuthAny:
+		if user == keymanager.UserTypeApplication || user == keymanager.UserTypeApplicationUser {
+			return allowed
+		}
+	case keymanager.AuthApplication:
+		if user == keymanager.UserTypeApplication {
+			return allowed
+		}
+	case keymanager.AuthApplicationUser:
+		if user == keymanager.UserTypeApplicationUser {
+			return allowed
+		}
+	}
+	return wrongTokenType
+}
+
+// scopes says whether the credential has one of the resource's scopes.
+func scopes(d *Decision, _ *Request) Reason {
+	if len(d.Resource.Scopes) == 0 {
+		return allowed
+	}
+	for _, need := range d.Resource.Scopes {
+		for _, have := range d.Verdict.Grant.Scopes {
+			if have == need {
+				return allowed
+			}
+		}
+	}
+	return insufficientScope
+}

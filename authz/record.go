@@ -1,0 +1,148 @@
+package authz
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"tollgate/keymanager"
+)
+
+// recorder counts and logs decisions. Nothing that a client wrote becomes a
+// label, and nothing secret is logged.
+type recorder struct {
+	log       *slog.Logger
+	decisions [numReasons]counter
+	seconds   histogram
+
+	ahead, behind counter // routes older and newer than the catalog here
+	complained    atomic.Int64
+}
+
+func newRecorder(log *slog.Logger) *recorder { return &recorder{log: log} }
+
+// decided takes note of a decision: one line per refusal at level info, and per
+// allowed request at debug.
+func (rec *recorder) decided(ctx context.Context, r *Request, d *Decision, took time.Duration) {
+	rec.decisions[d.Reason].add()
+	rec.seconds.observe(took)
+	level, message := slog.LevelInfo, "refused"
+	switch d.Reason.outcome() {
+	case outcomeOK:
+		level, message = slog.LevelDebug, "allowed"
+	case outcomeError:
+		message = "not decided"
+	}
+	if !rec.log.Enabled(ctx, level) {
+		return
+	}
+	rec.log.LogAttrs(ctx, level, message, attributes(r, d, took)...)
+}
+
+func attributes(r *Request, d *Decision, took time.Duration) []slog.Attr {
+	method := r.Method
+	if !keymanager.KnownMethod(method) {
+		method = "other"
+	}
+	t := d.Reason.text()
+	list := []slog.Attr{
+		slog.String("request_id", safeID(r.RequestID)),
+		slog.String("code", t.code),
+		slog.String("reason", t.name),
+		slog.String("method", method),
+		slog.Int64("took_us", took.Microseconds()),
+	}
+	if d.API != nil {
+		list = append(list, slog.String("api", string(d.API.ID)))
+	}
+	if d.Resource != nil {
+		list = append(list, slog.String("resource", d.Resource.Path))
+	}
+	if address, err := netip.ParseAddr(r.ClientAddress.Value); err == nil {
+		list = append(list, slog.String("client", address.String()))
+	}
+	if v := d.Verdict; v != nil && v.Grant != nil {
+		list = append(list,
+			slog.String("application", string(v.Grant.Application.ID)),
+			slog.String("consumer_key", string(v.Grant.ConsumerKey)),
+			slog.String("token", v.TokenID.String()))
+	}
+	return list
+}
+
+// panicked counts a request whose decision panicked.
+func (rec *recorder) panicked() { rec.decisions[panicked].add() }
+
+// failed logs that the key manager gave no answer, once a second at most.
+func (rec *recorder) failed(err error, now time.Time) {
+	last := rec.complained.Load()
+	if n := now.UnixNano(); n-last >= int64(time.Second) && rec.complained.CompareAndSwap(last, n) {
+		rec.log.Warn("the key manager gave no answer", "error", err)
+	}
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("tollgate_authz_"+name, help, labels, nil)
+}
+
+var (
+	decisionsDesc   = desc("decisions_total", "Checks answered, by code and reason.", "code", "reason")
+	secondsDesc     = desc("check_seconds", "Duration of a Check, from the message received to the answer.")
+	skewDesc        = desc("catalog_skew_total", "Checks whose route was older (ahead) or newer (behind) than the catalog here.", "catalog")
+	phaseDesc       = desc("phase", "1 for the phase that authz is in.", "phase")
+	lagDesc         = desc("revocation_lag_seconds", "How long ago everything that was revoked by then had taken effect here.")
+	catalogLagDesc  = desc("catalog_lag_seconds", "How long ago everything that was published by then was in use here.")
+	positionDesc    = desc("position", "Number of the last event that has taken effect, by stream.", "stream")
+	clockDesc       = desc("clock_skew_seconds", "The key manager's clock minus the clock here.")
+	apisDesc        = desc("apis", "APIs in the table, and those of them that cannot be used.", "state")
+	deadEntriesDesc = desc("dead_entries", "What is refused until it expires, by kind (token, other).", "kind")
+)
+
+// Describe implements prometheus.Collector.
+func (s *Server) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{decisionsDesc, secondsDesc, skewDesc, phaseDesc, lagDesc, catalogLagDesc,
+		positionDesc, clockDesc, apisDesc, deadEntriesDesc} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (s *Server) Collect(ch chan<- prometheus.Metric) {
+	send := func(d *prometheus.Desc, kind prometheus.ValueType, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, kind, v, labels...)
+	}
+	for r := range numReasons {
+		send(decisionsDesc, prometheus.CounterValue, float64(s.record.decisions[r].value()), r.text().code, r.String())
+	}
+	ch <- s.record.seconds.metric(secondsDesc)
+	send(skewDesc, prometheus.CounterValue, float64(s.record.ahead.value()), "ahead")
+	send(skewDesc, prometheus.CounterValue, float64(s.record.behind.value()), "behind")
+
+	now := s.now()
+	current := s.phase(now)
+	for _, p := range []keymanager.GatewayPhase{keymanager.PhaseSyncing, keymanager.PhaseLive, keymanager.PhaseStale, keymanager.PhaseBlind} {
+		on := 0.0
+		if p == current {
+			on = 1
+		}
+		send(phaseDesc, prometheus.GaugeValue, on, string(p))
+	}
+	age := func(heard *atomic.Int64) float64 {
+		return (now.Sub(s.contact.started) - time.Duration(heard.Load())).Seconds()
+	}
+	send(lagDesc, prometheus.GaugeValue, age(&s.contact.revocations))
+	send(catalogLagDesc, prometheus.GaugeValue, age(&s.contact.catalog))
+	send(positionDesc, prometheus.GaugeValue, float64(s.revoked.Position().Seq), "revocations")
+	send(positionDesc, prometheus.GaugeValue, float64(s.apis.Position().Seq), "catalog")
+	send(clockDesc, prometheus.GaugeValue, time.Duration(s.contact.skew.Load()).Seconds())
+	all, broken := s.apis.Len()
+	send(apisDesc, prometheus.GaugeValue, float64(all), "all")
+	send(apisDesc, prometheus.GaugeValue, float64(broken), "broken")
+	tokens, others := s.revoked.Len()
+	send(deadEntriesDesc, prometheus.GaugeValue, float64(tokens), "token")
+	send(deadEntriesDesc, prometheus.GaugeValue, float64(others), "other")
+}

@@ -1,0 +1,224 @@
+package authz
+
+import (
+	"strings"
+
+	"tollgate/envoy"
+	"tollgate/keymanager"
+)
+
+// Request is what authz needs to know of a request. Its strings are parts of
+// the received message.
+type Request struct {
+	API     keymanager.APIID // of the route that Envoy matched
+	Rev     uint64           // log position of the API's last change, as the route has it
+	Gateway string           // group of the gateway
+
+	Method string
+	Path   string // as Envoy normalised it, with the query
+
+	Authorization Header
+	APIKey        Header
+	ClientAddress Header // x-envoy-external-address
+	Referer       Header
+
+	RequestID   string
+	Accept      string
+	ContentType string
+
+	badRev bool // the route has a revision that is not a number
+}
+
+// Header is a request header and how often it came. Envoy joins the lines of
+// some headers with commas; others stay apart.
+type Header struct {
+	Value string // of the last one
+	Count int
+}
+
+// only returns the value of a header that came exactly once.
+func (h Header) only() (string, bool) { return h.Value, h.Count == 1 }
+
+// Numbers of the fields that are read (envoy/service/auth/v3).
+const (
+	checkAttributes = 1 // CheckRequest
+
+	attributesRequest    = 4 // AttributeContext
+	attributesExtensions = 10
+
+	requestHTTP = 2 // AttributeContext.Request
+
+	httpMethod    = 2 // AttributeContext.HttpRequest
+	httpHeaders   = 3
+	httpPath      = 4
+	httpHeaderMap = 13
+
+	headerMapHeaders = 1 // config.core.v3.HeaderMap
+
+	pairKey   = 1 // an entry of a map, and config.core.v3.HeaderValue
+	pairValue = 2
+	pairRaw   = 3 // HeaderValue.raw_value
+)
+
+// parse reads an encoded CheckRequest, in place and without the fields that
+// nobody asks for. It reports whether the message is well formed as far as it
+// was read. Fields that come twice are merged, as the encoding has it.
+func (r *Request) parse(message string) bool {
+	return each(message, func(field int, attributes string) bool {
+		return field != checkAttributes || each(attributes, func(field int, v string) bool {
+			switch field {
+			case attributesRequest:
+				return each(v, func(field int, http string) bool {
+					return field != requestHTTP || each(http, r.http)
+				})
+			case attributesExtensions:
+				return r.extension(v)
+			default:
+				return true
+			}
+		})
+	})
+}
+
+func (r *Request) http(field int, v string) bool {
+	switch field {
+	case httpMethod:
+		r.Method = v
+	case httpPath:
+		r.Path = v
+	case httpHeaders:
+		return r.header(v)
+	case httpHeaderMap:
+		return each(v, func(field int, header string) bool {
+			return field != headerMapHeaders || r.header(header)
+		})
+	}
+	return true
+}
+
+// header takes one header. Names are in lower case, as Envoy has them.
+func (r *Request) header(encoded string) bool {
+	name, value, ok := pair(encoded)
+	switch name {
+	case envoy.HeaderAuthorization:
+		r.Authorization.add(value)
+	case envoy.HeaderAPIKey:
+		r.APIKey.add(value)
+	case envoy.HeaderClientAddress:
+		r.ClientAddress.add(value)
+	case envoy.HeaderReferer:
+		r.Referer.add(value)
+	case envoy.HeaderRequestID:
+		r.RequestID = value
+	case envoy.HeaderAccept:
+		r.Accept = value
+	case envoy.HeaderContentType:
+		r.ContentType = value
+	}
+	return ok
+}
+
+func (h *Header) add(value string) { h.Value, h.Count = value, h.Count+1 }
+
+func (r *Request) extension(encoded string) bool {
+	name, value, ok := pair(encoded)
+	switch name {
+	case envoy.ContextAPI:
+		r.API = keymanager.APIID(value)
+	case envoy.ContextRev:
+		r.Rev, r.badRev = decimal(value)
+	case envoy.ContextGateway:
+		r.Gateway = value
+	}
+	return ok
+}
+
+func decimal(s string) (n uint64, bad bool) {
+	for i := range len(s) {
+		d := s[i] - '0'
+		if d > 9 || i > 18 {
+			return 0, true
+		}
+		n = n*10 + uint64(d)
+	}
+	return n, s == ""
+}
+
+// grpc reports whether the caller speaks gRPC; gRPC-web arrives so too.
+func (r *Request) grpc() bool { return strings.HasPrefix(r.ContentType, "application/grpc") }
+
+// pair reads a map entry or a HeaderValue.
+func pair(encoded string) (key, value string, ok bool) {
+	for encoded != "" {
+		field, v, rest, ok := next(encoded)
+		if !ok {
+			return "", "", false
+		}
+		switch field {
+		case pairKey:
+			key = v
+		case pairValue, pairRaw: // Envoy sets one of them
+			value = v
+		}
+		encoded = rest
+	}
+	return key, value, true
+}
+
+// each calls f with every length-delimited field of an encoded message until
+// it returns false, and reports whether all was well.
+func each(message string, f func(field int, value string) bool) bool {
+	for message != "" {
+		field, v, rest, ok := next(message)
+		if !ok || field != 0 && !f(field, v) {
+			return false
+		}
+		message = rest
+	}
+	return true
+}
+
+// next splits the first field off an encoded message (protobuf.dev, Encoding).
+// For a field that is not length-delimited, field is 0 and the value skipped.
+func next(message string) (field int, value, rest string, ok bool) {
+	tag, rest, ok := varint(message)
+	if !ok || tag>>3 == 0 || tag>>3 > 1<<29-1 {
+		return 0, "", "", false
+	}
+	size := uint64(0)
+	switch tag & 7 {
+	case 0: // varint
+		_, rest, ok = varint(rest)
+		return 0, "", rest, ok
+	case 1: // 64 bits
+		size = 8
+	case 2: // length-delimited
+		if size, rest, ok = varint(rest); !ok || size > uint64(len(rest)) {
+			return 0, "", "", false
+		}
+		return int(tag >> 3), rest[:size], rest[size:], true
+	case 5: // 32 bits
+		size = 4
+	default: // groups are not used in these messages
+		return 0, "", "", false
+	}
+	if size > uint64(len(rest)) {
+		return 0, "", "", false
+	}
+	return 0, "", rest[size:], true
+}
+
+// varint reads a base-128 number of at most 64 bits.
+func varint(s string) (n uint64, rest string, ok bool) {
+	for i := 0; i < len(s) && i < 10; i++ {
+		c := s[i]
+		if i == 9 && c > 1 {
+			return 0, "", false
+		}
+		n |= uint64(c&0x7f) << (7 * i)
+		if c < 0x80 {
+			return n, s[i+1:], true
+		}
+	}
+	return 0, "", false
+}

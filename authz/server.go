@@ -1,0 +1,180 @@
+package authz
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+
+	"tollgate/authz/apis"
+	"tollgate/authz/revoked"
+	"tollgate/keymanager"
+)
+
+// Defaults of Options.
+const (
+	DefaultMaxStale             = 300 * time.Second
+	DefaultCatalogWait          = 100 * time.Millisecond
+	DefaultRealm                = "tollgate"
+	DefaultStreamWorkers        = 64
+	DefaultMaxConcurrentStreams = 256
+
+	// maxCheck bounds a CheckRequest. Envoy's own limit on headers is 32 KiB.
+	maxCheck = 256 << 10
+)
+
+// Options of New. The contracts, Tags, Now, Logger and ID are required.
+type Options struct {
+	ID    string // of this instance, in reports
+	Group string // of gateways; a route of another group is not decided. "" = not checked
+
+	// Validator is asked about credentials, with caches before it; Uncached
+	// without any, for APIs whose verdicts must not be cached. With caching
+	// switched off both are the same.
+	Validator, Uncached keymanager.Validator
+	Catalog             keymanager.Catalog
+	Revocations         keymanager.Revocations
+	Gateways            keymanager.Gateways
+	Tags                Tags
+
+	// MaxStale is how long authz decides from what it knows without a word from
+	// the key manager; then every answer is 503.
+	MaxStale time.Duration
+	// CatalogWait is how long a request waits for the catalog when its route is
+	// newer.
+	CatalogWait time.Duration
+	// MaxDeadTokens is the number of revoked tokens remembered one by one.
+	MaxDeadTokens int
+	Realm         string // of challenges (RFC 9110 section 11.5)
+
+	StreamWorkers        uint32 // goroutines kept for calls
+	MaxConcurrentStreams uint32 // of one connection of Envoy
+
+	Now    func() time.Time
+	Logger *slog.Logger
+}
+
+// Server is authz. It is a prometheus.Collector.
+type Server struct {
+	id, group   string
+	validator   keymanager.Validator
+	uncached    keymanager.Validator
+	catalog     keymanager.Catalog
+	revocations keymanager.Revocations
+	gateways    keymanager.Gateways
+	tags        Tags
+	maxStale    time.Duration
+	catalogWait time.Duration
+	realm       string
+	now         func() time.Time
+	log         *slog.Logger
+
+	apis    *apis.Table
+	revoked *revoked.Set
+	contact contact
+	record  *recorder
+	retries atomic.Uint32
+
+	health *health.Server
+	grpc   *grpc.Server
+	wake   chan struct{} // something changed that must be reported
+}
+
+// New returns a server that has not loaded anything yet: until Run has, every
+// Check is answered with 503.
+func New(o Options) (*Server, error) {
+	switch {
+	case o.Validator == nil || o.Uncached == nil || o.Catalog == nil || o.Revocations == nil || o.Gateways == nil:
+		return nil, errors.New("authz: Validator, Uncached, Catalog, Revocations and Gateways are required")
+	case o.Tags == nil || o.Now == nil || o.Logger == nil || o.ID == "":
+		return nil, errors.New("authz: ID, Tags, Now and Logger are required")
+	case o.MaxStale < 0 || o.CatalogWait < 0:
+		return nil, errors.New("authz: MaxStale and CatalogWait must not be negative")
+	}
+	s := &Server{
+		id: o.ID, group: o.Group,
+		validator: o.Validator, uncached: o.Uncached,
+		catalog: o.Catalog, revocations: o.Revocations, gateways: o.Gateways,
+		tags:        o.Tags,
+		maxStale:    orDefault(o.MaxStale, DefaultMaxStale),
+		catalogWait: orDefault(o.CatalogWait, DefaultCatalogWait),
+		realm:       orDefault(o.Realm, DefaultRealm),
+		now:         o.Now,
+		log:         o.Logger,
+		apis:        apis.New(o.Logger),
+		revoked:     revoked.New(o.MaxDeadTokens),
+		contact:     contact{started: o.Now()},
+		record:      newRecorder(o.Logger),
+		health:      health.NewServer(),
+		wake:        make(chan struct{}, 1),
+	}
+	s.setHealth(false)
+	s.grpc = grpc.NewServer(
+		grpc.ForceServerCodecV2(newCodec()),
+		grpc.NumStreamWorkers(orDefault(o.StreamWorkers, DefaultStreamWorkers)),
+		grpc.MaxConcurrentStreams(orDefault(o.MaxConcurrentStreams, DefaultMaxConcurrentStreams)),
+		grpc.MaxRecvMsgSize(maxCheck),
+		// Envoy pings every 15 s, also without a call; more eager pings would
+		// get it disconnected.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+	)
+	s.grpc.RegisterService(&service, s)
+	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
+	return s, nil
+}
+
+func orDefault[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+// GRPC returns the server of ext_authz and grpc.health.v1, for its owner to
+// serve and to stop.
+func (s *Server) GRPC() *grpc.Server { return s.grpc }
+
+func (s *Server) setHealth(ready bool) {
+	status := grpc_health_v1.HealthCheckResponse_NOT_SERVING
+	if ready {
+		status = grpc_health_v1.HealthCheckResponse_SERVING
+	}
+	s.health.SetServingStatus("", status)
+	s.health.SetServingStatus(serviceName, status)
+}
+
+// check answers one encoded CheckRequest: always with a response, since Envoy
+// must be able to tell an error from a denial.
+func (s *Server) check(ctx context.Context, message string) (answer *reply) {
+	begun := s.now()
+	var r Request
+	defer func() {
+		if recover() != nil { // its value may hold a credential
+			s.log.Error("deciding a request panicked", "request_id", safeID(r.RequestID), "stack", string(debug.Stack()))
+			s.record.panicked()
+			answer = newReply(lastResort())
+		}
+	}()
+	d := Decision{Reason: malformedCheck}
+	if r.parse(message) {
+		d = s.decide(ctx, &r, begun, s.validator)
+	}
+	answer = s.answer(&r, &d)
+	s.record.decided(ctx, &r, &d, s.now().Sub(begun))
+	return answer
+}
+
+func (s *Server) answer(r *Request, d *Decision) *reply {
+	if d.Reason.outcome() == outcomeOK {
+		return newReply(d.ok())
+	}
+	return newReply(d.refusal(s.tell(r, d)))
+}

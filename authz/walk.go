@@ -1,0 +1,108 @@
+package authz
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"tollgate/authz/apis"
+	"tollgate/authz/cache"
+	"tollgate/authz/revoked"
+	"tollgate/keymanager"
+)
+
+// decide is the walk of one request: the API of its route, the request against
+// the API, the credential at the key manager or its caches, and the facts
+// against the resource. Uncached APIs never see the caches of validator.
+func (s *Server) decide(ctx context.Context, r *Request, now time.Time, validator keymanager.Validator) Decision {
+	api, why := s.api(ctx, r, now)
+	if why != allowed {
+		return Decision{Reason: why}
+	}
+	d, asks := begin(r, api, s.tags)
+	if asks {
+		if api.Uncached {
+			validator = s.uncached
+		}
+		s.ask(ctx, r, &d, validator)
+	}
+	return d
+}
+
+// api finds the API of the route that Envoy matched, as new as the route.
+func (s *Server) api(ctx context.Context, r *Request, now time.Time) (*apis.API, Reason) {
+	switch s.phase(now) {
+	case keymanager.PhaseLive, keymanager.PhaseStale:
+	case keymanager.PhaseBlind:
+		return nil, blind
+	default:
+		return nil, syncing
+	}
+	switch {
+	case r.API == "": // a route that was pushed without its settings
+		return nil, noAPI
+	case r.badRev:
+		return nil, malformedCheck
+	case s.group != "" && r.Gateway != "" && r.Gateway != s.group:
+		return nil, wrongGateway
+	}
+	api := s.apis.Find(r.API)
+	if api == nil || api.Rev < r.Rev {
+		return s.catchUp(ctx, r)
+	}
+	if api.Rev > r.Rev {
+		s.record.ahead.add()
+	}
+	return api, allowed
+}
+
+// catchUp waits until the catalog is as new as the route. An API that is not
+// there although all is known up to then has been removed; Envoy will say so
+// too in a moment.
+func (s *Server) catchUp(ctx context.Context, r *Request) (*apis.API, Reason) {
+	if s.apis.Position().Seq < r.Rev {
+		s.record.behind.add()
+		ctx, cancel := context.WithTimeout(ctx, s.catalogWait)
+		defer cancel()
+		if !s.apis.Await(ctx, r.Rev) {
+			return nil, behind
+		}
+	}
+	if api := s.apis.Find(r.API); api != nil {
+		return api, allowed
+	}
+	return nil, unknownAPI
+}
+
+// ask gets the facts about the credential and lets them decide. Facts that a
+// revocation has outdated are asked for again, once.
+func (s *Server) ask(ctx context.Context, r *Request, d *Decision, validator keymanager.Validator) {
+	q := keymanager.Query{Credential: d.Credential, API: d.API.ID}
+	for range 2 {
+		v, err := validator.Validate(ctx, q)
+		if err != nil {
+			d.Reason = s.unanswered(err)
+			return
+		}
+		if v == nil {
+			d.Reason = unknownVerdict
+			return
+		}
+		since := s.revoked.Check(v, q.API)
+		if since == revoked.Stale && q.Since == (keymanager.Position{}) {
+			q.Since = s.revoked.Position()
+			continue
+		}
+		d.finish(r, v, since, s.now())
+		return
+	}
+}
+
+// unanswered says why nothing is known. An outage is never a denial.
+func (s *Server) unanswered(err error) Reason {
+	if errors.Is(err, cache.ErrBusy) {
+		return overloaded
+	}
+	s.record.failed(err, s.now())
+	return keyManagerUnavailable
+}
