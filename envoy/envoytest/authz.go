@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -57,10 +58,16 @@ func (a *Authz) Path() string { return a.path }
 // Start listens on the socket, again after Stop.
 func (a *Authz) Start() {
 	a.t.Helper()
-	lis, err := (&net.ListenConfig{}).Listen(context.Background(), "unix", a.path)
+	a.listen(a.path)
+}
+
+func (a *Authz) listen(path string) {
+	a.t.Helper()
+	lis, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		a.t.Fatal(err)
 	}
+	lis.SetUnlinkOnClose(false) // else the end of the old server removes the socket of the new
 	srv := &http.Server{
 		Handler: http.HandlerFunc(a.check), Protocols: new(http.Protocols), ReadHeaderTimeout: Patience,
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 1000},
@@ -88,7 +95,29 @@ func (a *Authz) Stop() {
 	if srv == nil {
 		return
 	}
+	_ = os.Remove(a.path)
 	_ = srv.Close()
+	<-ended
+}
+
+// HandOver replaces the server by a new one as a planned restart does: the new
+// socket takes the place of the old, which ends when its calls are answered. It
+// returns when the old server has ended.
+func (a *Authz) HandOver() {
+	a.t.Helper()
+	a.mu.Lock()
+	old, ended := a.server, a.ended
+	a.mu.Unlock()
+	fresh := a.path + ".new"
+	a.listen(fresh)
+	if err := os.Rename(fresh, a.path); err != nil {
+		a.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	if err := old.Shutdown(ctx); err != nil {
+		a.t.Errorf("authz: %v", err)
+	}
 	<-ended
 }
 
@@ -123,8 +152,11 @@ func (a *Authz) Forget() {
 // and the status in the trailers (gRPC over HTTP/2).
 func (a *Authz) check(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
-	if err != nil || len(body) < 5 || r.URL.Path != "/envoy.service.auth.v3.Authorization/Check" {
-		a.t.Errorf("authz: %s with %d bytes, %v", r.URL.Path, len(body), err)
+	if err != nil { // the connection was cut
+		panic(http.ErrAbortHandler)
+	}
+	if len(body) < 5 || r.URL.Path != "/envoy.service.auth.v3.Authorization/Check" {
+		a.t.Errorf("authz: %s with %d bytes", r.URL.Path, len(body))
 		panic(http.ErrAbortHandler)
 	}
 	req := new(authv3.CheckRequest)

@@ -220,26 +220,26 @@ func (e *Envoy) Stat(name string) uint64 {
 // Log returns Envoy's own log so far.
 func (e *Envoy) Log() string { return e.log.String() }
 
-// AccessLog waits until the access log on standard output holds at least n
-// lines, and returns all.
-func (e *Envoy) AccessLog(n int) []map[string]any {
+// Logged waits for the line of the access log (JSON, on standard output) whose
+// request_id is that of an answer.
+func (e *Envoy) Logged(r Reply) map[string]any {
 	e.t.Helper()
-	var out []map[string]any
+	id := r.Header.Get("X-Request-Id")
+	var found map[string]any
 	Eventually(e.t, func() error {
-		out = nil
 		for line := range strings.Lines(e.output.String()) {
 			entry := map[string]any{}
 			if err := json.Unmarshal([]byte(line), &entry); err != nil {
 				return fmt.Errorf("access log line %q: %w", line, err)
 			}
-			out = append(out, entry)
+			if entry["request_id"] == id {
+				found = entry
+				return nil
+			}
 		}
-		if len(out) < n {
-			return fmt.Errorf("%d lines of access log, want %d", len(out), n)
-		}
-		return nil
+		return fmt.Errorf("no line of request %q in the access log", id)
 	})
-	return out
+	return found
 }
 
 // buffer is what Envoy has written.
