@@ -120,3 +120,14 @@ func TestFailuresAndTheClock(t *testing.T) {
 		t.Errorf("%d, Retry-After %s", got.status, got.header.Get("Retry-After"))
 	}
 }
+
+// Without a function that knows better, the address is that of the TCP peer.
+func TestPeerAddressCounts(t *testing.T) {
+	r := newRig(t, func(o *oauth.Options) { o.ClientAddress, o.Failures = nil, 2 })
+	for i, want := range []int{401, 401, 429} {
+		got := r.do(request{auth: []string{credentials{r.client.id, "x"}.basic()}, body: ccBody, from: "192.0.2." + strconv.Itoa(i)})
+		if got.status != want {
+			t.Errorf("attempt %d: %d, want %d", i+1, got.status, want)
+		}
+	}
+}

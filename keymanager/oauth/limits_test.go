@@ -3,6 +3,7 @@ package oauth_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -43,7 +44,8 @@ func TestSlowBody(t *testing.T) {
 				for err == nil { // until the server hangs up
 					_, err = in.ReadByte()
 				}
-				if e, ok := err.(net.Error); ok && e.Timeout() {
+				var timeout net.Error
+				if errors.As(err, &timeout) && timeout.Timeout() {
 					t.Error("the connection stays open")
 				}
 			})

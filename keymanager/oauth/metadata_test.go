@@ -103,6 +103,7 @@ func TestMetadataListsWhatWorks(t *testing.T) {
 }
 
 func TestIssuers(t *testing.T) {
+	r := newRig(t)
 	for issuer, ok := range map[string]bool{
 		"https://login.example.com":        true,
 		"https://login.example.com:8443":   true,
@@ -124,7 +125,6 @@ func TestIssuers(t *testing.T) {
 		"https:login.example.com":          false,
 		"https://exa mple.com":             false,
 	} {
-		r := newRig(t)
 		s, err := oauth.New(oauth.Options{Store: r.store, Minter: r.minter, Tags: r.tags, Peppers: r.peppers, Issuer: issuer})
 		if (err == nil) != ok || (s == nil) == ok {
 			t.Errorf("%q: %v", issuer, err)

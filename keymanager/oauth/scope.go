@@ -67,7 +67,12 @@ func joinScopes(scopes []keymanager.Scope) string {
 	if len(scopes) == 1 {
 		return string(scopes[0])
 	}
+	n := len(scopes)
+	for _, s := range scopes {
+		n += len(s)
+	}
 	var b strings.Builder
+	b.Grow(n)
 	for i, s := range scopes {
 		if i > 0 {
 			b.WriteByte(' ')

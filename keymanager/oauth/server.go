@@ -56,8 +56,9 @@ type Options struct {
 	Failures int
 	// FailureWindow is a minute if 0.
 	FailureWindow time.Duration
-	// ClientAddress tells where a request comes from; the TCP peer if nil. It
-	// must not believe a header of anyone but the gateway.
+	// ClientAddress tells where a request comes from; the TCP peer if nil,
+	// which behind a gateway is the gateway for everyone. It must not believe
+	// a header of anyone but the gateway.
 	ClientAddress func(*http.Request) netip.Addr
 	// Confirm waits, for a bounded time, until gateways have confirmed a
 	// position of the log; nil does not wait. Its error is logged: the change

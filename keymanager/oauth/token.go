@@ -107,14 +107,15 @@ func (s *Server) issue(r *http.Request, c *store.ClientFacts, t keymanager.Token
 // tokenReply is the answer of RFC 6749 section 5.1. It names the scopes
 // whenever there are any, also where the client knows them.
 func tokenReply(value string, lifetime time.Duration, scopes []keymanager.Scope) []byte {
-	b := make([]byte, 0, 192)
+	all := joinScopes(scopes)
+	b := make([]byte, 0, len(value)+len(all)+96)
 	b = append(b, `{"access_token":"`...)
 	b = append(b, value...)
 	b = append(b, `","token_type":"Bearer","expires_in":`...)
 	b = strconv.AppendInt(b, int64(lifetime/time.Second), 10)
-	if len(scopes) > 0 {
+	if all != "" {
 		b = append(b, `,"scope":`...)
-		b = appendJSON(b, joinScopes(scopes))
+		b = appendJSON(b, all)
 	}
 	return append(b, '}')
 }

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -392,4 +393,36 @@ func TestTokensAreDistinct(t *testing.T) {
 		}
 		seen[value], ids[id] = true, true
 	}
+}
+
+// Many clients at once, each with its own tokens.
+func TestConcurrentRequests(t *testing.T) {
+	r := newRig(t)
+	var all []credentials
+	for i := range 4 {
+		all = append(all, r.application("app"+strconv.Itoa(i), nil))
+	}
+	var wg sync.WaitGroup
+	for _, c := range all {
+		wg.Go(func() {
+			for range 10 {
+				issued, err := r.try(request{auth: []string{c.basic()}, body: ccBody})
+				if err != nil || issued.status != http.StatusOK {
+					t.Errorf("token: %d, %v", issued.status, err)
+					return
+				}
+				body := "token=" + issued.text("access_token")
+				for _, step := range []struct {
+					path string
+					want string
+				}{{oauth.PathIntrospect, c.id}, {oauth.PathRevoke, ""}, {oauth.PathIntrospect, ""}} {
+					got, err := r.try(request{path: step.path, auth: []string{c.basic()}, body: body})
+					if err != nil || got.status != http.StatusOK || got.text("client_id") != step.want {
+						t.Errorf("%s: %d %s, %v", step.path, got.status, got.body, err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

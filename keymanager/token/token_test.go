@@ -32,9 +32,9 @@ func newTags(t testing.TB) *TagKeys {
 	return tags
 }
 
-func mint(t testing.TB, make func() (string, error)) string {
+func mint(t testing.TB, kind func() (string, error)) string {
 	t.Helper()
-	v, err := make()
+	v, err := kind()
 	if err != nil {
 		t.Fatal(err)
 	}

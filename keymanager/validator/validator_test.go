@@ -54,6 +54,7 @@ type rig struct {
 	store     *memory
 	validator keymanager.Validator
 	minter    *token.Minter
+	tags      *token.TagKeys
 	old       *token.Peppers // as before the rotation
 	peppers   *token.Peppers
 }
@@ -87,7 +88,7 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &rig{store: m, validator: v, minter: token.NewMinter(tags, rand.Reader), old: old, peppers: peppers}
+	return &rig{store: m, validator: v, minter: token.NewMinter(tags, rand.Reader), tags: tags, old: old, peppers: peppers}
 }
 
 func liveFacts() store.Facts {
