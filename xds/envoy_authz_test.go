@@ -5,6 +5,8 @@ package xds_test
 import (
 	"encoding/json"
 	"fmt"
+	"net"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -214,6 +216,10 @@ func TestAuthzFails(t *testing.T) {
 			if tc.status == 200 {
 				return
 			}
+			// The bound is half a second; ten times that is a machine under load.
+			if us, err := strconv.Atoi(fmt.Sprint(g.envoy.Logged(res)["authz_us"])); err != nil || us > 5_000_000 {
+				t.Errorf("it took %d µs, %v", us, err)
+			}
 			switch {
 			case tc.body != "":
 				if res.Body != tc.body || res.Header.Get("Retry-After") != "1" {
@@ -234,6 +240,24 @@ func TestAuthzFails(t *testing.T) {
 			}
 		}
 		g.authz.Start()
+		g.try(t, want{200, "pets", path, "pets", "/v1/pets/x"}, func() envoytest.Reply { return g.get(t, path) })
+	})
+	t.Run("E19 takes connections and says nothing, and returns", func(t *testing.T) {
+		g.authz.Stop()
+		mute, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", g.authz.Path())
+		if err != nil {
+			t.Fatal(err)
+		}
+		res := g.get(t, path)
+		if res.Status != 503 || refusal(t, res).Code != "900900" {
+			t.Errorf("authz is mute: %+v", res)
+		}
+		if err := mute.Close(); err != nil {
+			t.Fatal(err)
+		}
+		g.authz.Start()
+		// Connections in the backlog are reset when the mute one ends: the next
+		// request is the first that can succeed.
 		g.try(t, want{200, "pets", path, "pets", "/v1/pets/x"}, func() envoytest.Reply { return g.get(t, path) })
 	})
 	t.Run("E19 what the access log says", func(t *testing.T) {
