@@ -70,7 +70,11 @@ type change struct {
 	name    string
 	version uint64
 	value   []byte
-	seq     uint64 // set by update: when the content came that is there now
+
+	// Set by update: when the content came that is there now, and whether an
+	// Envoy has accepted it already (it was there before).
+	seq      uint64
+	accepted bool
 }
 
 // refusal is a resource that an Envoy refused when it came alone.
@@ -144,7 +148,7 @@ func (l *changeLog) update(changes []change) {
 			touched[c.kind] = true
 		}
 		if e := t.entries[c.name]; e != nil {
-			c.seq = e.now.seq
+			c.seq, c.accepted = e.now.seq, e.accepted
 		}
 	}
 	for _, st := range l.streams {

@@ -229,6 +229,9 @@ func (g *group) take(inbox []delivery) {
 				g.quarantine(mb, clusters, envoy.ClusterAPIPrefix+string(api.ID), "", err.Error())
 				continue
 			}
+			if p.same(mb.live) {
+				p = mb.live // only what differs can spoil a table
+			}
 			want(mb, p)
 			puts = append(puts, put)
 		}
@@ -276,7 +279,7 @@ func (g *group) plan(api *keymanager.API) (*plan, change, error) {
 
 // serves reports whether the API is meant for this group.
 func (g *group) serves(api *keymanager.API) bool {
-	return len(api.Labels) == 0 || contains(api.Labels, g.Name)
+	return len(api.Labels) == 0 || slices.Contains(api.Labels, g.Name)
 }
 
 // move is one member going from what it was to what it is to be, or back.
@@ -397,6 +400,9 @@ func (g *group) rebuild(dirty map[*segment]bool, moves []move) {
 	touched := map[string]uint64{}
 	for i, s := range order {
 		s.seq = changes[i].seq
+		if changes[i].accepted {
+			g.inUse(s)
+		}
 		touched[s.name] = s.seq
 		g.seq = max(g.seq, s.seq)
 		if len(s.members) == 0 && len(s.trials) == 0 {

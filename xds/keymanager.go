@@ -60,14 +60,10 @@ func buildKeyManagerScopes(g *Group) ([]*routev3.ScopedRouteConfiguration, error
 	}
 	var out []*routev3.ScopedRouteConfiguration
 	for _, segment := range segments {
-		var vhosts []*routev3.VirtualHost
-		for _, h := range g.Hosts {
-			vhosts = append(vhosts, &routev3.VirtualHost{
-				Name: h, Domains: []string{h}, Routes: routes[segment],
-				TypedPerFilterConfig: map[string]*anypb.Any{envoy.FilterAuthz: gateway},
-			})
-		}
-		out = append(out, scope(g, segment, vhosts))
+		out = append(out, scope(g, segment, []*routev3.VirtualHost{{
+			Name: g.Hosts[0], Domains: g.Hosts, Routes: routes[segment],
+			TypedPerFilterConfig: map[string]*anypb.Any{envoy.FilterAuthz: gateway},
+		}}))
 	}
 	return out, p.err
 }

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -51,8 +53,10 @@ func newPlan(g *Group, api *keymanager.API) (*plan, []endpoint, error) {
 	if !validID(string(p.id)) {
 		return nil, nil, fmt.Errorf("id %q: want letters, digits and \"-\"", p.id)
 	}
-	if err := checkPath(p.base); err != nil {
-		return nil, nil, fmt.Errorf("base path %q: %w", p.base, err)
+	for _, path := range []string{api.Context, p.base} {
+		if err := checkPath(path); err != nil {
+			return nil, nil, fmt.Errorf("base path %q: %w", p.base, err)
+		}
 	}
 	if reservedSegment(p.segment) {
 		return nil, nil, fmt.Errorf("base path %q: /%s belongs to the gateway", p.base, p.segment)
@@ -61,12 +65,15 @@ func newPlan(g *Group, api *keymanager.API) (*plan, []endpoint, error) {
 		p.hosts = g.Hosts
 	}
 	for i, h := range p.hosts {
-		if !validHost(h) || contains(p.hosts[:i], h) {
+		if !validHost(h) || slices.Contains(p.hosts[:i], h) {
 			return nil, nil, fmt.Errorf("host %q: want lower case, no port, each once", h)
 		}
 	}
 	if p.timeout < 0 {
 		return nil, nil, fmt.Errorf("timeout %v is negative", p.timeout)
+	}
+	if err := checkCORS(p.cors); err != nil {
+		return nil, nil, err
 	}
 	ends, base, err := endpoints(api)
 	if err != nil {
@@ -79,6 +86,14 @@ func newPlan(g *Group, api *keymanager.API) (*plan, []endpoint, error) {
 	p.resolved = allResolved(ends)
 	p.cluster = clusterName(p.id, api.Protocol, g.CAFile, ends)
 	return p, ends, nil
+}
+
+// same reports whether two plans make the same routes and name the same cluster.
+func (p *plan) same(o *plan) bool {
+	if p == nil || o == nil {
+		return p == o
+	}
+	return reflect.DeepEqual(p, o)
 }
 
 // endpoints returns the back ends of both environments and the base path that
@@ -201,6 +216,25 @@ func checkPath(path string) error {
 	return nil
 }
 
+// checkCORS keeps out what would break a header, and "*" with credentials,
+// which would let every site act for the user.
+func checkCORS(c *keymanager.CORS) error {
+	if c == nil {
+		return nil
+	}
+	for _, list := range [][]string{c.AllowOrigins, c.AllowMethods, c.AllowHeaders, c.ExposeHeaders} {
+		for _, s := range list {
+			if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+				return fmt.Errorf("cors: %q", s)
+			}
+		}
+	}
+	if c.AllowCredentials && slices.Contains(c.AllowOrigins, "*") {
+		return fmt.Errorf("cors: every origin with credentials")
+	}
+	return nil
+}
+
 func validID(id string) bool {
 	for i := range len(id) {
 		c := id[i]
@@ -235,13 +269,4 @@ func validHost(host string) bool {
 		}
 	}
 	return len(host) <= 253
-}
-
-func contains(list []string, s string) bool {
-	for _, have := range list {
-		if have == s {
-			return true
-		}
-	}
-	return false
 }

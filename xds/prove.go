@@ -141,20 +141,29 @@ func proveScope(g *Group, s *routev3.ScopedRouteConfiguration, known func(cluste
 func routesOf(vh *routev3.VirtualHost) ([]*routev3.Route, error) {
 	out := vh.GetRoutes()
 	for _, match := range vh.GetMatcher().GetMatcherTree().GetPrefixMatchMap().GetMap() {
-		m, err := match.GetAction().GetTypedConfig().UnmarshalNew()
+		routes, err := routesAt(match.GetAction().GetTypedConfig())
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("virtual host %q: %w", vh.GetName(), err)
 		}
-		switch m := m.(type) {
-		case *routev3.Route:
-			out = append(out, m)
-		case *routev3.RouteList:
-			out = append(out, m.GetRoutes()...)
-		default:
-			return nil, fmt.Errorf("virtual host %q: a match leads to %T", vh.GetName(), m)
-		}
+		out = append(out, routes...)
 	}
 	return out, nil
+}
+
+// routesAt returns the routes that a match of the tree leads to.
+func routesAt(action *anypb.Any) ([]*routev3.Route, error) {
+	m, err := action.UnmarshalNew()
+	if err != nil {
+		return nil, err
+	}
+	switch m := m.(type) {
+	case *routev3.Route:
+		return []*routev3.Route{m}, nil
+	case *routev3.RouteList:
+		return m.GetRoutes(), nil
+	default:
+		return nil, fmt.Errorf("a match leads to %T", m)
+	}
 }
 
 func proveRoute(r *routev3.Route, segment string, known func(string) bool) error {

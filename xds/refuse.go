@@ -27,11 +27,16 @@ func (g *group) accept(accepted []acceptance) {
 		if s == nil || s.seq != a.seq {
 			continue
 		}
-		for _, mb := range s.members {
-			mb.good = mb.live
-		}
-		g.nextTrial(s)
+		g.inUse(s)
 	}
+}
+
+// inUse notes that an Envoy uses the table as it is.
+func (g *group) inUse(s *segment) {
+	for _, mb := range s.members {
+		mb.good = mb.live
+	}
+	g.nextTrial(s)
 }
 
 // refuse takes what Envoys did not accept when it came alone, and takes the
@@ -124,6 +129,7 @@ func (g *group) nextTrial(s *segment) {
 		s.trials = s.trials[1:]
 		mb.trial = false
 		if mb.moving && mb.want != mb.live {
+			g.log.wake()
 			return
 		}
 	}

@@ -1,8 +1,10 @@
 package xds
 
 import (
+	"cmp"
 	"fmt"
-	"sort"
+	"maps"
+	"slices"
 	"strings"
 
 	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
@@ -25,48 +27,65 @@ const linearRoutes = 200
 // without a word.
 func scopeName(group, segment string) string { return group + "/" + segment }
 
-// buildScope makes the table of one first path segment: a virtual host for each
-// host, in it the route of each API version, the longest base path first.
+// buildScope makes the table of one first path segment: a virtual host for the
+// hosts that serve the same APIs, in it the route of each API version, the
+// longest base path first.
 func buildScope(g *Group, segment string, plans []*plan) (*routev3.ScopedRouteConfiguration, error) {
 	var p packer
+	gateway := p.pack(checkSettings(map[string]string{envoy.ContextGateway: g.Name}))
+	var vhosts []*routev3.VirtualHost
+	for _, set := range byHosts(plans) {
+		vh := &routev3.VirtualHost{
+			Name: set.hosts[0], Domains: set.hosts,
+			TypedPerFilterConfig: map[string]*anypb.Any{envoy.FilterAuthz: gateway},
+		}
+		routes := make([]*routev3.Route, len(set.apis))
+		for i, api := range set.apis {
+			routes[i] = apiRoute(&p, api)
+			if i > 0 && api.base == set.apis[i-1].base {
+				return nil, fmt.Errorf("%s%s belongs to APIs %s and %s", set.hosts[0], api.base, set.apis[i-1].id, api.id)
+			}
+		}
+		if len(routes) <= linearRoutes {
+			vh.Routes = routes
+		} else {
+			vh.Matcher = pathTree(&p, set.apis, routes)
+		}
+		vhosts = append(vhosts, vh)
+	}
+	return scope(g, segment, vhosts), p.err
+}
+
+// hostSet is the APIs of some hosts, the longest base path first.
+type hostSet struct {
+	hosts []string
+	apis  []*plan
+}
+
+// byHosts puts hosts that serve the same APIs together, in a fixed order.
+func byHosts(plans []*plan) []hostSet {
+	plans = slices.Clone(plans)
+	slices.SortFunc(plans, func(a, b *plan) int {
+		return cmp.Or(cmp.Compare(len(b.base), len(a.base)), cmp.Compare(a.base, b.base), cmp.Compare(a.id, b.id))
+	})
 	byHost := map[string][]*plan{}
 	for _, api := range plans {
 		for _, h := range api.hosts {
 			byHost[h] = append(byHost[h], api)
 		}
 	}
-	hosts := make([]string, 0, len(byHost))
-	for h := range byHost {
-		hosts = append(hosts, h)
-	}
-	sort.Strings(hosts)
-	gateway := p.pack(checkSettings(map[string]string{envoy.ContextGateway: g.Name}))
-	var vhosts []*routev3.VirtualHost
-	for _, h := range hosts {
-		apis := byHost[h]
-		sort.Slice(apis, func(i, j int) bool {
-			a, b := apis[i].base, apis[j].base
-			return len(a) > len(b) || len(a) == len(b) && a < b
-		})
-		vh := &routev3.VirtualHost{
-			Name: h, Domains: []string{h},
-			TypedPerFilterConfig: map[string]*anypb.Any{envoy.FilterAuthz: gateway},
-		}
-		routes := make([]*routev3.Route, len(apis))
-		for i, api := range apis {
-			routes[i] = apiRoute(&p, api)
-			if i > 0 && api.base == apis[i-1].base {
-				return nil, fmt.Errorf("%s%s belongs to APIs %s and %s", h, api.base, apis[i-1].id, api.id)
+	var out []hostSet
+next:
+	for _, h := range slices.Sorted(maps.Keys(byHost)) {
+		for i := range out {
+			if slices.Equal(out[i].apis, byHost[h]) {
+				out[i].hosts = append(out[i].hosts, h)
+				continue next
 			}
 		}
-		if len(routes) <= linearRoutes {
-			vh.Routes = routes
-		} else {
-			vh.Matcher = pathTree(&p, apis, routes)
-		}
-		vhosts = append(vhosts, vh)
+		out = append(out, hostSet{[]string{h}, byHost[h]})
 	}
-	return scope(g, segment, vhosts), p.err
+	return out
 }
 
 // scope wraps virtual hosts into the resource. With validate_clusters (the

@@ -33,6 +33,7 @@ type Server struct {
 	stop   context.CancelFunc
 	stated chan struct{}
 	heard  atomic.Int64 // of the catalog, Unix nanoseconds
+	large  chan struct{}
 
 	snapshot []*keymanager.API // being received; belongs to receive
 
@@ -51,6 +52,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		opts: o, groups: map[string]*group{}, streams: map[int64]*stream{}, stated: make(chan struct{}, 1),
+		large: make(chan struct{}, largeSends),
 	}
 	for i := range o.Groups {
 		g, err := newGroup(&o.Groups[i], &s.opts, m, s.stated)
@@ -98,7 +100,33 @@ func (s *Server) Ready() error {
 
 // DeltaAggregatedResources implements the service.
 func (s *Server) DeltaAggregatedResources(st discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
-	return s.delta.DeltaStreamHandler(st, resource.AnyType)
+	return s.delta.DeltaStreamHandler(paced{st, s.large}, resource.AnyType)
+}
+
+// Envoys that come at once each cost a copy of everything: largeSends of them
+// are served at a time. A response is large from largeResponse resources.
+const (
+	largeSends    = 4
+	largeResponse = 1000
+)
+
+// paced is a stream that waits for its turn to send a large response.
+type paced struct {
+	discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer
+	large chan struct{}
+}
+
+// Send implements stream.DeltaStream.
+func (p paced) Send(r *discoveryv3.DeltaDiscoveryResponse) error {
+	if len(r.GetResources()) >= largeResponse {
+		select {
+		case p.large <- struct{}{}:
+			defer func() { <-p.large }()
+		case <-p.Context().Done():
+			return p.Context().Err()
+		}
+	}
+	return p.AggregatedDiscoveryService_DeltaAggregatedResourcesServer.Send(r)
 }
 
 // callbacks is what the library tells about streams.
