@@ -58,7 +58,6 @@ type KeyManagerConfig struct {
 	Address       string   `yaml:"address"`
 	Issuer        string   `yaml:"issuer"` // "" = http://ADDRESS
 	TokenLifetime Duration `yaml:"token_lifetime"`
-	ConfirmWait   Duration `yaml:"confirm_wait"`
 }
 
 // GatewayConfig is the listener that Envoy gets.
@@ -67,6 +66,8 @@ type GatewayConfig struct {
 	Group       string   `yaml:"group"`
 	Hosts       []string `yaml:"hosts"` // of an API that names none
 	TrustedHops int      `yaml:"trusted_hops"`
+	CAFile      string   `yaml:"ca_file"`    // PEM: whom https back ends are verified against
+	AccessLog   string   `yaml:"access_log"` // as Envoy sees the file; "" = none
 }
 
 // AuthzConfig is the decision point and its memory of verdicts.
@@ -100,8 +101,8 @@ type EnvoyConfig struct {
 
 // SampleConfig is where the sample back end of "dev" listens.
 type SampleConfig struct {
-	Production string `yaml:"production"`
-	Sandbox    string `yaml:"sandbox"`
+	Production string `yaml:"production" json:"production"`
+	Sandbox    string `yaml:"sandbox" json:"sandbox"`
 }
 
 // defaultConfig returns what holds where nothing is set.
@@ -113,17 +114,18 @@ func defaultConfig() Config {
 		KeyManager: KeyManagerConfig{
 			Address:       "127.0.0.1:9090",
 			TokenLifetime: Duration(time.Hour),
-			ConfirmWait:   Duration(250 * time.Millisecond),
 		},
 		Gateway: GatewayConfig{
-			Address: "127.0.0.1:8080",
-			Group:   "default",
-			Hosts:   []string{"localhost", "127.0.0.1"},
+			Address:   "127.0.0.1:8080",
+			Group:     "default",
+			Hosts:     []string{"localhost", "127.0.0.1"},
+			CAFile:    "/etc/ssl/certs/ca-certificates.crt",
+			AccessLog: "/dev/stdout",
 		},
 		Authz: AuthzConfig{
 			Cache:             "on",
 			CacheEntries:      100_000,
-			NegativeEntries:   10_000,
+			NegativeEntries:   4096,
 			CacheTTL:          Duration(15 * time.Minute),
 			NegativeTTL:       Duration(10 * time.Second),
 			KeyManagerTimeout: Duration(400 * time.Millisecond),

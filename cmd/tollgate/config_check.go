@@ -39,22 +39,23 @@ func checkConfig(cfg *Config, at places) error {
 	c.loopback("keymanager.address", cfg.KeyManager.Address)
 	c.issuer(cfg.KeyManager.Issuer)
 	c.span("keymanager.token_lifetime", cfg.KeyManager.TokenLifetime, time.Minute, 24*time.Hour)
-	c.span("keymanager.confirm_wait", cfg.KeyManager.ConfirmWait, 0, 5*time.Second)
 
 	c.loopback("gateway.address", cfg.Gateway.Address)
 	c.group(cfg.Gateway.Group)
 	c.hosts(cfg.Gateway.Hosts)
 	c.between("gateway.trusted_hops", cfg.Gateway.TrustedHops, 0, 10)
+	c.absolute("gateway.ca_file", cfg.Gateway.CAFile)
+	c.absolute("gateway.access_log", cfg.Gateway.AccessLog)
 
 	c.socket("authz.socket", cfg.Authz.Socket)
 	c.oneOf("authz.cache", cfg.Authz.Cache, "on", "off")
 	c.between("authz.cache_entries", cfg.Authz.CacheEntries, 100, 50_000_000)
 	c.between("authz.negative_entries", cfg.Authz.NegativeEntries, 100, 10_000_000)
 	c.span("authz.cache_ttl", cfg.Authz.CacheTTL, time.Second, 24*time.Hour)
-	c.span("authz.negative_ttl", cfg.Authz.NegativeTTL, 0, 5*time.Minute)
+	c.span("authz.negative_ttl", cfg.Authz.NegativeTTL, 100*time.Millisecond, 5*time.Minute)
 	c.span("authz.keymanager_timeout", cfg.Authz.KeyManagerTimeout, 10*time.Millisecond, 10*time.Second)
 	c.between("authz.keymanager_calls", cfg.Authz.KeyManagerCalls, 1, 10_000)
-	c.span("authz.max_stale", cfg.Authz.MaxStale, 0, 600*time.Second)
+	c.span("authz.max_stale", cfg.Authz.MaxStale, time.Second, 600*time.Second)
 
 	if strings.Contains(cfg.XDS.Address, "/") {
 		c.socket("xds.address", cfg.XDS.Address)
@@ -111,11 +112,9 @@ func (c *checker) address(key, value string) (host string, ok bool) {
 		c.fail(key, "%q is not HOST:PORT with a port from 1 to 65535", value)
 		return "", false
 	}
-	if host != "" && host != "localhost" {
-		if _, err := netip.ParseAddr(host); err != nil {
-			c.fail(key, "%q is not an IP address or localhost", host)
-			return "", false
-		}
+	if _, err := netip.ParseAddr(host); err != nil {
+		c.fail(key, "%q is not an IP address", host)
+		return "", false
 	}
 	return host, true
 }
@@ -124,11 +123,8 @@ func (c *checker) address(key, value string) (host string, ok bool) {
 // there speaks clear text.
 func (c *checker) loopback(key, value string) {
 	host, ok := c.address(key, value)
-	if !ok || host == "localhost" {
-		return
-	}
-	if ip, err := netip.ParseAddr(host); err != nil || !ip.IsLoopback() {
-		c.fail(key, "%q is clear text and must stay on this machine: use 127.0.0.1, [::1] or localhost", value)
+	if ip, err := netip.ParseAddr(host); ok && (err != nil || !ip.IsLoopback()) {
+		c.fail(key, "%q is clear text and must stay on this machine: use 127.0.0.1 or [::1]", value)
 	}
 }
 
@@ -175,6 +171,12 @@ func (c *checker) socket(key, value string) {
 	}
 	if !strings.HasPrefix(value, "/") || len(value) > maxSocketPath {
 		c.fail(key, "%q is not an absolute path of at most %d bytes", value, maxSocketPath)
+	}
+}
+
+func (c *checker) absolute(key, value string) {
+	if value != "" && !strings.HasPrefix(value, "/") {
+		c.fail(key, "%q is not an absolute path", value)
 	}
 }
 

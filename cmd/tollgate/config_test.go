@@ -86,7 +86,7 @@ func TestConfigRefuses(t *testing.T) {
 		{name: "every problem is named", yaml: "log:\n  level: loud\nauthz:\n  max_stale: 20m\n  cache: maybe\n", want: []string{
 			`c.yaml:2: log.level: "loud" is not one of debug, info, warn, error`,
 			`c.yaml:5: authz.cache: "maybe" is not one of on, off`,
-			`c.yaml:4: authz.max_stale: 20m is not between 0s and 10m`,
+			`c.yaml:4: authz.max_stale: 20m is not between 1s and 10m`,
 		}},
 		{name: "clear text beyond this machine", yaml: "gateway:\n  address: 0.0.0.0:8080\n", want: []string{"c.yaml:2: gateway.address:", "127.0.0.1"}},
 		{name: "no port", yaml: "ops:\n  address: 127.0.0.1\n", want: []string{"c.yaml:2: ops.address:"}},

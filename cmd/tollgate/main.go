@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -32,7 +33,11 @@ func run(args []string) int {
 	root.SetArgs(args)
 	if err := root.ExecuteContext(ctx); err != nil {
 		if !errors.Is(err, errReported) {
-			fmt.Fprintln(os.Stderr, "tollgate:", err)
+			text := err.Error()
+			if !strings.Contains(text, "\n") { // several lines have their places in front
+				text = "tollgate: " + text
+			}
+			fmt.Fprintln(os.Stderr, text)
 		}
 		return 1
 	}
@@ -57,8 +62,17 @@ func newRoot() *cobra.Command {
 		&cobra.Group{ID: "client", Title: "Client of the management API:"},
 	)
 	root.AddCommand(
-		newVersionCommand(),
+		newDevCommand(),
+		newServeCommand(),
+		newMigrateCommand(),
+		newEnvoyCommand(),
 		newCheckConfigCommand(),
+		newApplyCommand(),
+		newGetCommand(),
+		newDeleteCommand(),
+		newKeyCommand(),
+		newTokenCommand(),
+		newVersionCommand(),
 	)
 	return root
 }

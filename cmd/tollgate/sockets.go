@@ -34,15 +34,37 @@ func listenUnix(ctx context.Context, what, path string) (net.Listener, error) {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	if u, ok := l.(*net.UnixListener); ok {
-		u.SetUnlinkOnClose(false) // it would remove "fresh", or a successor's socket
+		u.SetUnlinkOnClose(false) // it would remove "fresh"
 	}
-	err = os.Chmod(fresh, 0o660)
-	if err == nil {
-		err = os.Rename(fresh, path)
+	s := &unixSocket{Listener: l, path: path}
+	if err = os.Chmod(fresh, 0o660); err == nil {
+		if s.file, err = os.Lstat(fresh); err == nil {
+			err = os.Rename(fresh, path)
+		}
 	}
 	if err != nil {
 		_ = l.Close()
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	return l, nil
+	return s, nil
 }
+
+// unixSocket removes its file when it is closed, unless a successor has put
+// another one in its place.
+type unixSocket struct {
+	net.Listener
+	path string
+	file fs.FileInfo
+}
+
+// Close ends the listener. Connections that are open go on.
+func (s *unixSocket) Close() error {
+	err := s.Listener.Close()
+	if now, serr := os.Lstat(s.path); serr == nil && os.SameFile(now, s.file) {
+		_ = os.Remove(s.path)
+	}
+	return err
+}
+
+// Addr returns the path that clients connect to.
+func (s *unixSocket) Addr() net.Addr { return &net.UnixAddr{Name: s.path, Net: "unix"} }

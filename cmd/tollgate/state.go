@@ -15,17 +15,19 @@ import (
 
 // Names in the state folder.
 const (
-	fileLock      = "lock"
-	fileDatabase  = "tollgate.db"
-	fileTagKey    = "tag.key"
-	filePepperKey = "pepper.key"
-	fileAdmin     = "admin.json"
-	fileDemo      = "demo.json"
-	fileAuthzSock = "authz.sock"
-	fileXDSSock   = "xds.sock"
-	fileAdminSock = "envoy-admin.sock"
-	fileBootstrap = "envoy.yaml"
-	fileEnvoyLog  = "envoy.log"
+	fileLock        = "lock"
+	fileDatabase    = "tollgate.db"
+	fileTagKey      = "tag.key"
+	filePepperKey   = "pepper.key"
+	fileAdmin       = "admin.json"
+	fileDemo        = "demo.json"
+	fileDemoSandbox = "demo-sandbox.json"
+	fileDemoApplied = "demo-applied.json"
+	fileAuthzSock   = "authz.sock"
+	fileXDSSock     = "xds.sock"
+	fileTokenSock   = "keymanager.sock"
+	fileAdminSock   = "envoy-admin.sock"
+	fileEnvoyLog    = "envoy.log"
 )
 
 // maxSocketPath is the longest path of a Unix socket on Linux, without its
@@ -52,21 +54,34 @@ func openState(dir string) (*State, error) {
 	if err := privateDir(dir); err != nil {
 		return nil, fmt.Errorf("state folder: %w", err)
 	}
-	s := &State{Dir: dir, sockets: dir}
+	s := &State{Dir: dir}
 	if err := s.takeLock(); err != nil {
 		return nil, err
 	}
-	if len(filepath.Join(dir, fileAdminSock))+len(".new") > maxSocketPath {
-		// The same short folder every time: an Envoy that outlives us finds
-		// the sockets again.
-		sum := sha256.Sum256([]byte(dir))
-		s.sockets = filepath.Join(os.TempDir(), fmt.Sprintf("tollgate-%d-%s", os.Getuid(), hex.EncodeToString(sum[:6])))
+	if s.sockets, err = socketFolder(dir); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if s.sockets != dir {
 		if err := privateDir(s.sockets); err != nil {
-			_ = s.Close()
-			return nil, fmt.Errorf("folder for sockets: %w", err)
+			return nil, errors.Join(fmt.Errorf("folder for sockets: %w", err), s.Close())
 		}
 	}
 	return s, nil
+}
+
+// socketFolder returns where the sockets of a state folder are: there, or in a
+// short folder where the path would be too long for a socket. It is the same
+// one every time: an Envoy that outlives us finds the sockets again.
+func socketFolder(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if len(filepath.Join(dir, fileAdminSock))+len(".new") <= maxSocketPath {
+		return dir, nil
+	}
+	sum := sha256.Sum256([]byte(dir))
+	return filepath.Join(os.TempDir(), fmt.Sprintf("tollgate-%d-%s", os.Getuid(), hex.EncodeToString(sum[:6]))), nil
 }
 
 // privateDir makes dir with mode 0700; one that exists must be ours and
@@ -140,4 +155,13 @@ func exists(path string) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// defaultStateDir is the state folder of client commands, which read no
+// configuration: the variable that sets it for the servers sets it for them.
+func defaultStateDir() string {
+	if dir := os.Getenv(envPrefix + "STATE_DIR"); dir != "" {
+		return dir
+	}
+	return defaultConfig().State.Dir
 }

@@ -143,7 +143,7 @@ func TestListenUnix(t *testing.T) {
 	if _, err := listenUnix(t.Context(), "authz", path); err == nil || !strings.Contains(err.Error(), "another process answers") {
 		t.Errorf("a socket in use: %v", err)
 	}
-	_ = first.Close() // as after a kill: the file stays
+	_ = first.(*unixSocket).Listener.Close() // as after a kill: the file stays
 	if _, err := os.Lstat(path); err != nil {
 		t.Fatalf("the socket file is gone: %v", err)
 	}
@@ -156,7 +156,14 @@ func TestListenUnix(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = conn.Close()
+	_ = first.Close() // does not take the successor's socket away
+	if _, err := os.Lstat(path); err != nil {
+		t.Errorf("the second socket: %v", err)
+	}
 	_ = second.Close()
+	if _, err := os.Lstat(path); err == nil {
+		t.Error("the socket is left over")
+	}
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, []byte("data"), 0o600); err != nil {
 		t.Fatal(err)

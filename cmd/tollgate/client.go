@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tollgate/keymanager"
+)
+
+// clientFlags are the flags of every command that talks to a key manager.
+type clientFlags struct {
+	state       string
+	server      string
+	credentials string
+}
+
+func (f *clientFlags) register(cmd *cobra.Command) {
+	cmd.GroupID = "client"
+	flags := cmd.Flags()
+	flags.StringVar(&f.state, "state", defaultStateDir(), "state folder, whose admin.json is used unless --credentials is given")
+	flags.StringVar(&f.server, "server", "", "URL of the key manager (default: as the credentials file says)")
+	flags.StringVar(&f.credentials, "credentials", "", "0600 file with server, consumer_key and consumer_secret")
+}
+
+// open reads the credentials. Nothing is sent yet.
+func (f *clientFlags) open() (*client, error) {
+	path := f.credentials
+	if path == "" {
+		path = filepath.Join(f.state, fileAdmin)
+	}
+	creds, err := readCredentials(path)
+	if err != nil {
+		return nil, fmt.Errorf("credentials: %w", err)
+	}
+	if f.server != "" {
+		creds.Server = f.server
+	}
+	return newClient(creds)
+}
+
+// client talks to the management API and the OAuth endpoints of one key
+// manager.
+type client struct {
+	creds Credentials
+	http  *http.Client
+	token string // access token of this run
+}
+
+func newClient(creds Credentials) (*client, error) {
+	creds.Server = strings.TrimRight(creds.Server, "/")
+	if err := checkServer(creds.Server); err != nil {
+		return nil, err
+	}
+	return &client{creds: creds, http: &http.Client{
+		Timeout: 90 * time.Second,
+		// A redirect would carry the token to where we did not mean it to go.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+// tokenAnswer is a successful answer of the token endpoint (RFC 6749 section
+// 5.1).
+type tokenAnswer struct {
+	AccessToken string `json:"access_token"`
+	TokenType   string `json:"token_type"`
+	ExpiresIn   int64  `json:"expires_in"`
+	Scope       string `json:"scope"`
+}
+
+// requestToken gets an access token with the client's own credentials
+// (RFC 6749 section 4.4). No scopes asks for all that the application may have.
+func (c *client) requestToken(ctx context.Context, scopes ...string) (tokenAnswer, error) {
+	form := url.Values{"grant_type": {keymanager.GrantClientCredentials}}
+	if len(scopes) > 0 {
+		form.Set("scope", strings.Join(scopes, " "))
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.creds.Server+"/oauth2/token", strings.NewReader(form.Encode()))
+	if err != nil {
+		return tokenAnswer{}, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	// RFC 6749 section 2.3.1: both parts are form-encoded first.
+	req.SetBasicAuth(url.QueryEscape(string(c.creds.ConsumerKey)), url.QueryEscape(string(c.creds.ConsumerSecret)))
+	var answer tokenAnswer
+	var refusal struct {
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+	}
+	status, err := c.do(req, &answer, &refusal)
+	switch {
+	case err != nil:
+		return tokenAnswer{}, err
+	case status != http.StatusOK:
+		return tokenAnswer{}, fmt.Errorf("token endpoint: %s", strings.TrimSuffix(refusal.Error+": "+refusal.Description, ": "))
+	case answer.AccessToken == "":
+		return tokenAnswer{}, errors.New("token endpoint: the answer holds no access_token")
+	}
+	return answer, nil
+}
+
+// problem is a refusal of the management API (RFC 9457). Errors name places in
+// the request's body.
+type problem struct {
+	Status int            `json:"status"`
+	Title  string         `json:"title"`
+	Detail string         `json:"detail"`
+	Errors []problemField `json:"errors"`
+}
+
+type problemField struct {
+	Pointer string `json:"pointer"`
+	Detail  string `json:"detail"`
+}
+
+// Error returns the detail and every field.
+func (p *problem) Error() string {
+	var b strings.Builder
+	b.WriteString(p.Detail)
+	for _, f := range p.Errors {
+		b.WriteString("\n  " + strings.TrimPrefix(f.Pointer+": ", ": ") + f.Detail)
+	}
+	return b.String()
+}
+
+// errRefused says that the server has refused a request; why is in the refusal
+// that the caller of send passed.
+var errRefused = errors.New("refused")
+
+// fill completes a refusal that says nothing, such as that of a proxy.
+func (p *problem) fill(status int) {
+	p.Status = status
+	if p.Detail == "" {
+		p.Detail = p.Title
+	}
+	if p.Detail == "" {
+		p.Detail = http.StatusText(status)
+	}
+}
+
+// call sends a request to the management API and decodes its answer. A refusal
+// is a *problem.
+func (c *client) call(ctx context.Context, method, path string, body, answer any) error {
+	refusal := &problem{}
+	err := c.send(ctx, method, path, body, answer, refusal)
+	if errors.Is(err, errRefused) {
+		return refusal
+	}
+	return err
+}
+
+// send is call with a refusal of the caller's own type.
+func (c *client) send(ctx context.Context, method, path string, body, answer any, refusal interface{ fill(int) }) error {
+	if c.token == "" {
+		token, err := c.requestToken(ctx)
+		if err != nil {
+			return err
+		}
+		c.token = token.AccessToken
+	}
+	var reader io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		reader = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.creds.Server+path, reader)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	status, err := c.do(req, answer, refusal)
+	if err == nil && (status < 200 || status > 299) {
+		refusal.fill(status)
+		return errRefused
+	}
+	return err
+}
+
+// maxAnswer bounds what is read of an answer.
+const maxAnswer = 256 << 20
+
+// do sends req and decodes the body into answer (2xx) or refusal (the rest).
+func (c *client) do(req *http.Request, answer, refusal any) (int, error) {
+	res, err := c.http.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	data, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		return 0, err
+	}
+	into := refusal
+	if res.StatusCode >= 200 && res.StatusCode <= 299 {
+		into = answer
+	}
+	if raw, ok := into.(*json.RawMessage); ok {
+		*raw = data
+	} else if into != nil && len(data) > 0 && strings.Contains(res.Header.Get("Content-Type"), "json") {
+		if err := json.Unmarshal(data, into); err != nil {
+			return 0, fmt.Errorf("%s %s: the answer is not the JSON expected: %w", req.Method, req.URL.Path, err)
+		}
+	}
+	return res.StatusCode, nil
+}

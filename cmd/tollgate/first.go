@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"tollgate/keymanager/admin"
+	"tollgate/keymanager/store"
+	"tollgate/keymanager/token"
+)
+
+// firstStart sees to it that the built-in application exists with the
+// credential in admin.json, and returns that. It is the same at every start: it
+// finishes what a crash interrupted, and replaces a lost admin.json by a new
+// credential.
+//
+// Files come first: what the database knows of is on disk.
+func firstStart(ctx context.Context, st store.Store, keys *Keys, state *State, server string, log *slog.Logger) (Credentials, error) {
+	known, err := admin.AdminClient(ctx, st)
+	if err != nil {
+		return Credentials{}, err
+	}
+	if missing := keys.Missing(); known != nil && len(missing) > 0 {
+		return Credentials{}, fmt.Errorf("%s is missing, and the database holds credentials that were made with it: "+
+			"put it back, or start with another database", strings.Join(missing, " and "))
+	}
+	if err := keys.Save(); err != nil {
+		return Credentials{}, err
+	}
+	path := state.Path(fileAdmin)
+	creds, err := adminCredentials(ctx, path, server, st, token.NewMinter(keys.Tags, rand.Reader))
+	if err != nil {
+		return Credentials{}, err
+	}
+	err = admin.Bootstrap(ctx, admin.BootstrapOptions{
+		Store: st, Peppers: keys.Peppers, Now: time.Now, Logger: log,
+		Credential: admin.Credential{ConsumerKey: creds.ConsumerKey, Secret: string(creds.ConsumerSecret)},
+	})
+	if err != nil {
+		return Credentials{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return creds, nil
+}
+
+// adminCredentials reads admin.json, or writes a new one.
+func adminCredentials(ctx context.Context, path, server string, st store.Store, minter *token.Minter) (Credentials, error) {
+	there, err := exists(path)
+	if err != nil {
+		return Credentials{}, err
+	}
+	var creds Credentials
+	if there {
+		if creds, err = readCredentials(path); err != nil || creds.Server == server {
+			return creds, err
+		}
+	} else {
+		made, err := admin.NewAdminCredential(ctx, st, minter, rand.Reader)
+		if err != nil {
+			return Credentials{}, err
+		}
+		creds = Credentials{ConsumerKey: made.ConsumerKey, ConsumerSecret: Secret(made.Secret)}
+	}
+	creds.Server = server
+	return creds, writePrivateJSON(path, creds)
+}

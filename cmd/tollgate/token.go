@@ -1,0 +1,51 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func newTokenCommand() *cobra.Command {
+	var flags clientFlags
+	var scopes []string
+	var output string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "token",
+		Short: "Get an access token with the credentials of a file",
+		Long: "Get an access token by the client_credentials grant, with the consumer key and secret of a 0600 file\n" +
+			"(key create writes one), and print it, or write it to a 0600 file.",
+		Example: "  tollgate token --credentials shop.json --scope pets:write --output shop.token",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := flags.open()
+			if err != nil {
+				return err
+			}
+			answer, err := c.requestToken(cmd.Context(), scopes...)
+			if err != nil {
+				return err
+			}
+			text := answer.AccessToken
+			if asJSON {
+				data, err := json.MarshalIndent(answer, "", "  ")
+				if err != nil {
+					return err
+				}
+				text = string(data)
+			}
+			if output != "" {
+				return writePrivate(output, []byte(text+"\n"))
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
+			return err
+		},
+	}
+	flags.register(cmd)
+	cmd.Flags().StringSliceVar(&scopes, "scope", nil, "scope to ask for; again for more (default: all that the application may have)")
+	cmd.Flags().StringVar(&output, "output", "", "write the token to this 0600 file instead of printing it")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "the whole answer: access_token, token_type, expires_in, scope")
+	return cmd
+}
