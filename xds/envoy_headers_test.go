@@ -21,7 +21,8 @@ func onlyOne(req *authv3.CheckRequest) envoytest.Answer {
 	for _, name := range []string{envoy.HeaderAuthorization, envoy.HeaderAPIKey} {
 		all = append(all, envoytest.HeaderValues(req, name)...)
 	}
-	if len(all) != 1 || all[0] == "" || strings.ContainsAny(all[0], ",\x80\xff") {
+	odd := func(r rune) bool { return r == ',' || r > 0x7e }
+	if len(all) != 1 || all[0] == "" || strings.ContainsFunc(all[0], odd) {
 		return envoytest.Answer{Response: envoytest.Deny(401, `{"code":"900901"}`)}
 	}
 	return envoytest.Answer{Response: envoytest.OK()}

@@ -3,6 +3,7 @@ package envoytest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"slices"
@@ -179,7 +180,7 @@ func TestGRPC(t *testing.T) {
 	}
 	n := 0
 	for ; ; n++ {
-		if _, err := out.Recv(); err == io.EOF {
+		if _, err := out.Recv(); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			t.Fatal(err)

@@ -36,11 +36,11 @@ func Supervise(ctx context.Context, opts SuperviseOptions) error {
 		opts.MaxBackoff = 5 * time.Second
 	}
 	wait, proven := opts.MinBackoff, false
-	for ctx.Err() == nil {
+	for {
 		begun := time.Now()
 		ready, err := once(ctx, opts)
 		if ctx.Err() != nil {
-			break
+			return nil //nolint:nilerr // it ended because it was to end
 		}
 		proven = proven || ready
 		if !proven && !killed(err) {
@@ -52,11 +52,11 @@ func Supervise(ctx context.Context, opts SuperviseOptions) error {
 		opts.Logger.Error("Envoy is started again", "after", wait, "error", err)
 		select {
 		case <-ctx.Done():
+			return nil
 		case <-time.After(wait):
 		}
 		wait = min(2*wait, opts.MaxBackoff)
 	}
-	return nil
 }
 
 // once runs one Envoy to its end, and reports whether it ever was ready.

@@ -11,7 +11,7 @@ import (
 
 // supervised runs Supervise and returns the Envoys that it starts, and how it
 // ended.
-func supervised(t *testing.T, ctx context.Context, mode string) (<-chan *Process, <-chan error) {
+func supervised(ctx context.Context, t *testing.T, mode string) (<-chan *Process, <-chan error) {
 	t.Helper()
 	t.Setenv(fakeEnvoy, mode)
 	envoys, ended := make(chan *Process, 100), make(chan error, 1)
@@ -42,7 +42,7 @@ func receive[T any](t *testing.T, c <-chan T) T {
 func TestSuperviseStartsAgainAndStops(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	envoys, ended := supervised(t, ctx, "live")
+	envoys, ended := supervised(ctx, t, "live")
 	first := receive(t, envoys)
 	if err := syscall.Kill(first.Pid(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -61,7 +61,7 @@ func TestSuperviseStartsAgainAndStops(t *testing.T) {
 
 func TestSuperviseStopsOneThatIsNotReady(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	_, ended := supervised(t, ctx, "waiting")
+	_, ended := supervised(ctx, t, "waiting")
 	cancel()
 	if err := receive(t, ended); err != nil {
 		t.Error(err)
@@ -69,7 +69,7 @@ func TestSuperviseStopsOneThatIsNotReady(t *testing.T) {
 }
 
 func TestSuperviseGivesUpOnOneThatNeverWorked(t *testing.T) {
-	_, ended := supervised(t, t.Context(), "broken")
+	_, ended := supervised(t.Context(), t, "broken")
 	if err := receive(t, ended); err == nil || !strings.Contains(err.Error(), "no such field: nope") {
 		t.Errorf("error %v", err)
 	}
