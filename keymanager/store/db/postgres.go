@@ -32,6 +32,9 @@ const (
 	// of the log is a row that everybody needs.
 	lockTimeout = "1s"
 	idleTimeout = "2s"
+	// answerTime is how much longer than the server the client waits: where the
+	// server can end a statement, its connection lives on.
+	answerTime = time.Second
 	// Of migrations, which may have to wait for running transactions.
 	migrateLockTimeout = "10s"
 )
@@ -78,7 +81,9 @@ func postgresConfig(dsn string, o *PostgresOptions) (*pgxpool.Config, error) {
 		return nil, errors.New("the address of the database cannot be read: want postgres://user@host:port/database or key=value pairs")
 	}
 	config.MaxConns = int32(min(o.MaxConns, 1<<15))
-	config.ConnConfig.ConnectTimeout = min(o.Timeout, nonZero(config.ConnConfig.ConnectTimeout, o.Timeout))
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = DefaultTimeout
+	}
 	params := config.ConnConfig.RuntimeParams
 	for name, value := range map[string]string{
 		"application_name":                    "tollgate",
@@ -97,15 +102,10 @@ func postgresConfig(dsn string, o *PostgresOptions) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-func nonZero(a, b time.Duration) time.Duration {
-	if a == 0 {
-		return b
-	}
-	return a
-}
-
 // check reads what the rest depends on, once.
 func (p *postgres) check(ctx context.Context) error {
+	ctx, cancel := budget(ctx, p.pool.Config().ConnConfig.ConnectTimeout+p.timeout)
+	defer cancel()
 	var version int
 	var schema *string
 	err := p.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, current_schema()`).Scan(&version, &schema)
@@ -121,20 +121,25 @@ func (p *postgres) check(ctx context.Context) error {
 	return nil
 }
 
+// budget bounds a statement whose context has no deadline.
+func (p *postgres) budget(ctx context.Context) (context.Context, context.CancelFunc) {
+	return budget(ctx, p.timeout+answerTime)
+}
+
 func (p *postgres) Exec(ctx context.Context, query string, args ...any) (int64, error) {
-	ctx, cancel := budget(ctx, p.timeout)
+	ctx, cancel := p.budget(ctx)
 	defer cancel()
 	tag, err := p.pool.Exec(ctx, query, args...)
 	return tag.RowsAffected(), classify(err)
 }
 
 func (p *postgres) QueryRow(ctx context.Context, query string, args ...any) Row {
-	ctx, cancel := budget(ctx, p.timeout)
+	ctx, cancel := p.budget(ctx)
 	return postgresRow{p.pool.QueryRow(ctx, query, args...), cancel}
 }
 
 func (p *postgres) Query(ctx context.Context, each func(Row) error, query string, args ...any) error {
-	ctx, cancel := budget(ctx, p.timeout)
+	ctx, cancel := p.budget(ctx)
 	defer cancel()
 	return readRows(each)(p.pool.Query(ctx, query, args...))
 }
@@ -208,7 +213,7 @@ func (p *postgres) withGoose(migrations fs.FS, fn func(*goose.Provider) error) e
 }
 
 func (p *postgres) Ping(ctx context.Context) error {
-	ctx, cancel := budget(ctx, p.timeout)
+	ctx, cancel := p.budget(ctx)
 	defer cancel()
 	return classify(p.pool.Ping(ctx))
 }

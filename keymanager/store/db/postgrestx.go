@@ -64,19 +64,19 @@ func (t *postgresTx) note(err error) error {
 }
 
 func (t *postgresTx) Exec(ctx context.Context, query string, args ...any) (int64, error) {
-	ctx, cancel := budget(ctx, t.p.timeout)
+	ctx, cancel := t.p.budget(ctx)
 	defer cancel()
 	tag, err := t.conn.Exec(ctx, query, args...)
 	return tag.RowsAffected(), t.note(classify(err))
 }
 
 func (t *postgresTx) QueryRow(ctx context.Context, query string, args ...any) Row {
-	ctx, cancel := budget(ctx, t.p.timeout)
+	ctx, cancel := t.p.budget(ctx)
 	return txRow{postgresRow{t.conn.QueryRow(ctx, query, args...), cancel}, t.note}
 }
 
 func (t *postgresTx) Query(ctx context.Context, each func(Row) error, query string, args ...any) error {
-	ctx, cancel := budget(ctx, t.p.timeout)
+	ctx, cancel := t.p.budget(ctx)
 	defer cancel()
 	return t.note(readRows(each)(t.conn.Query(ctx, query, args...)))
 }
@@ -90,7 +90,7 @@ func (t *postgresTx) NotifyAtCommit() { t.notify = true }
 // commit sends the queued statements and COMMIT in one message, so that this
 // process can stop at any point without holding what they lock.
 func (t *postgresTx) commit(ctx context.Context) error {
-	ctx, cancel := budget(ctx, t.p.timeout)
+	ctx, cancel := t.p.budget(ctx)
 	defer cancel()
 	b := new(pgx.Batch)
 	for _, q := range t.last {

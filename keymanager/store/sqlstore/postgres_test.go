@@ -3,8 +3,16 @@
 package sqlstore_test
 
 import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"tollgate/keymanager"
 	"tollgate/keymanager/store"
 	"tollgate/keymanager/store/sqlstore"
 	"tollgate/keymanager/store/storetest"
@@ -28,4 +36,106 @@ func openPostgres(t *testing.T, dsn string, o sqlstore.Options) *sqlstore.Store 
 		}
 	})
 	return s
+}
+
+func TestPostgresNewEpoch(t *testing.T) {
+	testNewEpoch(t, openPostgres(t, storetest.Postgres(t), sqlstore.Options{}))
+}
+
+// TestPostgresPlans checks that what runs on every request reads by index, and
+// the table of one partition, not their parent.
+func TestPostgresPlans(t *testing.T) {
+	s := openPostgres(t, storetest.Postgres(t)+"&enable_seqscan=off", sqlstore.Options{})
+	for name, query := range sqlstore.HotQueries {
+		args := []any{[]byte("x"), "api"}[:strings.Count(query, "$2")+1]
+		if name == "ClientFacts" {
+			args[0] = "key"
+		}
+		steps, err := s.Texts(t.Context(), 1, "EXPLAIN "+query, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, step := range steps {
+			if strings.Contains(step, "Seq Scan") && !strings.Contains(step, "Seq Scan on log_head") || strings.Contains(step, "Append") {
+				t.Errorf("%s: %s", name, step)
+			}
+		}
+	}
+}
+
+// TestPostgresSharedByTwo has two key managers on one database: what one
+// commits wakes the other, and is dense in the eyes of both.
+func TestPostgresSharedByTwo(t *testing.T) {
+	ctx := t.Context()
+	dsn := storetest.Postgres(t)
+	stores := []*sqlstore.Store{openPostgres(t, dsn, sqlstore.Options{}), openPostgres(t, dsn, sqlstore.Options{})}
+	wake, err := stores[0].Wake(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-wake // that it listens
+	const each = 50
+	var writers sync.WaitGroup
+	for _, s := range stores {
+		for range 4 {
+			writers.Go(func() {
+				for i := range each {
+					_, err := s.InTx(ctx, func(s store.Store) error {
+						return s.Append(ctx, store.LogEvent{API: keymanager.APIID(fmt.Sprint("a", i))})
+					})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+	}
+	for seen := uint64(0); seen < 8*each; {
+		select {
+		case <-wake:
+		case <-time.After(time.Minute):
+			t.Fatalf("not woken after event %d", seen)
+		}
+		for {
+			events, err := stores[0].Events(ctx, seen, 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(events) == 0 {
+				break
+			}
+			seen = events[len(events)-1].Seq
+		}
+	}
+	writers.Wait()
+	for _, s := range stores {
+		if h, err := s.Head(ctx); err != nil || h.Seq != 8*each {
+			t.Errorf("head %v, %v", h, err)
+		}
+	}
+}
+
+// TestSameColumns checks that both engines have the same tables and columns,
+// of types that belong together.
+func TestSameColumns(t *testing.T) {
+	ctx := t.Context()
+	sqlite, err := openSQLite(t).Texts(ctx, 1, `SELECT m.name || '.' || c.name || ' ' || c.type || ' ' || (c."notnull" OR c.pk > 0)
+		FROM sqlite_schema m, pragma_table_info(m.name) c WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite%' AND m.name <> 'goose_db_version'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	postgres, err := openPostgres(t, storetest.Postgres(t), sqlstore.Options{}).Texts(ctx, 1,
+		`SELECT table_name || '.' || column_name || ' ' || CASE data_type
+			WHEN 'text' THEN 'TEXT' WHEN 'jsonb' THEN 'TEXT' WHEN 'bytea' THEN 'BLOB'
+			WHEN 'bigint' THEN 'INTEGER' WHEN 'boolean' THEN 'INTEGER' ELSE data_type END || ' ' || (is_nullable = 'NO')::int
+		FROM information_schema.columns WHERE table_schema = current_schema() AND table_name NOT IN ('goose_db_version', 'access_token')`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(sqlite)
+	slices.Sort(postgres)
+	if diff := cmp.Diff(sqlite, postgres); diff != "" {
+		t.Errorf("columns (-SQLite +Postgres):\n%s", diff)
+	}
 }

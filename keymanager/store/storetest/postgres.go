@@ -24,7 +24,7 @@ import (
 // server, on a Unix socket in a directory of its own; it ends, and leaves
 // nothing behind, when the process does. TOLLGATE_TEST_POSTGRES may name a
 // server that runs already.
-func Postgres(t *testing.T) (dsn string) {
+func Postgres(t testing.TB) (dsn string) {
 	t.Helper()
 	server, err := startOnce()
 	if err != nil {

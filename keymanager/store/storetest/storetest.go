@@ -19,7 +19,8 @@ import (
 )
 
 // Run checks a store against its contract. open returns an empty, migrated
-// store that is closed when its test ends; it is called once for each test.
+// store, on the system's clock, that is closed when its test ends; it is called
+// once for each test.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	for _, c := range []struct {
 		name string
@@ -120,7 +121,7 @@ func wantEvents(t *testing.T, s store.Store, what string, write func() error, wa
 	}
 }
 
-// wantNoEvents runs a write that fails, and checks that nothing was appended.
+// wantFails runs a write that fails, and checks that nothing was appended.
 func wantFails(t *testing.T, s store.Store, what string, k keymanager.Kind, write func() error) {
 	t.Helper()
 	before := head(t, s)
