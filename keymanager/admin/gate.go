@@ -37,9 +37,13 @@ func (s *server) gate(hctx huma.Context, next func(huma.Context)) {
 		writeProblem(w, problemOf(noOrganization(org)))
 		return
 	}
-	if op.RequestBody != nil && !takes(op, r.Header.Get("Content-Type")) {
-		writeProblem(w, newProblem(http.StatusUnsupportedMediaType, "send the body as "+mediaTypes(op)))
-		return
+	if op.RequestBody != nil {
+		mt, ok := mediaType(op, r.Header.Get("Content-Type"))
+		if !ok {
+			writeProblem(w, newProblem(http.StatusUnsupportedMediaType, "send the body as "+mediaTypes(op)))
+			return
+		}
+		r.Header.Set("Content-Type", mt)
 	}
 	ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), requestKey{}, req), timeoutOf(op))
 	defer cancel()
@@ -74,14 +78,14 @@ func orNoOrganization(err error, org keymanager.OrganizationID) error {
 	return err
 }
 
-// takes reports whether an operation reads bodies of a content type. A body of
-// no type is taken for JSON.
-func takes(op *huma.Operation, contentType string) bool {
+// mediaType returns the plain media type of a body, and whether an operation
+// reads it. A body of no type is taken for JSON.
+func mediaType(op *huma.Operation, contentType string) (string, bool) {
 	if contentType == "" {
 		contentType = "application/json"
 	}
 	mt, _, err := mime.ParseMediaType(contentType)
-	return err == nil && op.RequestBody.Content[mt] != nil
+	return mt, err == nil && op.RequestBody.Content[mt] != nil
 }
 
 // outermost answers what no operation answers, in the same form, and keeps a

@@ -110,6 +110,8 @@ type checks struct {
 	look   *lookup
 	fields []keymanager.FieldError
 	err    error // the first that is not "no such object"
+	// unresolved: it refers to a document that has problems of its own.
+	unresolved bool
 }
 
 func (c *checks) add(at, detail string) {
@@ -127,7 +129,9 @@ func refer[T any](c *checks, at string, r ref, v *T, err error, standIn *T) *T {
 		if c.err == nil {
 			c.err = err
 		}
-	case !c.look.failed[r]:
+	case c.look.failed[r]:
+		c.unresolved = true
+	default:
 		c.add(at, "there is no "+r.kind+" \""+r.name+"\" in the organization "+string(r.org))
 	}
 	return standIn

@@ -96,7 +96,7 @@ func (k *managed[T, S]) plan(ctx context.Context, tx *txn, c *checks, org keyman
 }
 
 // planned checks everything that can be checked before the write. It returns
-// no change when c holds a problem.
+// no change when c holds a problem, or waits for a document that has one.
 func (k *managed[T, S]) planned(ctx context.Context, tx *txn, c *checks, org keymanager.OrganizationID, name string, s *S) (*change, *T, error) {
 	ch := &change{ref: ref{k.kind, org, name}, action: actionCreated}
 	if k.kind != kindOrganization {
@@ -126,7 +126,7 @@ func (k *managed[T, S]) planned(ctx context.Context, tx *txn, c *checks, org key
 		}
 		return nil, nil, err
 	}
-	if len(c.fields) > 0 {
+	if len(c.fields) > 0 || c.unresolved {
 		return nil, nil, nil
 	}
 	tx.look.remember(ch.ref, k.id(t), t)

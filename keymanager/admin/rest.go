@@ -193,8 +193,15 @@ func (k *managed[T, S]) delete(ctx context.Context, tx *txn, org keymanager.Orga
 	if err != nil {
 		return err
 	}
-	if err := cond.hold(o.Revision); err != nil {
-		return err
+	if cond.given() {
+		if err := cond.hold(o.Revision); err != nil {
+			return err
+		}
+		// Deleting takes no revision, writing does: from here on it is the one
+		// that was asked for.
+		if err := k.update(ctx, tx, t); err != nil {
+			return err
+		}
 	}
 	if err := k.remove(ctx, tx, t); err != nil {
 		return err
