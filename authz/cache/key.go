@@ -7,10 +7,11 @@ import (
 	"tollgate/keymanager"
 )
 
-// Key identifies a query in a cache: the SHA-256 of the kind of credential, the
-// API and the credential. The encoding is injective, so two different queries
-// never share a key, and the credential cannot be read back.
-type Key [sha256.Size]byte
+// Key identifies a query in a cache: 128 bits of the SHA-256 of the kind of
+// credential, the API and the credential. What is hashed is an injective
+// encoding, and nobody chooses credentials that are looked up (their tag is
+// ours), so no two queries share a key. The credential cannot be read back.
+type Key [16]byte
 
 // KeyOf returns the key of q. Since is no part of it.
 func KeyOf(q keymanager.Query) Key {
@@ -19,7 +20,8 @@ func KeyOf(q keymanager.Query) Key {
 	b = binary.AppendUvarint(b, uint64(len(q.API)))
 	b = append(b, q.API...)
 	b = append(b, q.Credential.Value...)
-	return sha256.Sum256(b)
+	sum := sha256.Sum256(b)
+	return Key(sum[:])
 }
 
 // shard chooses one of n places, a power of two.
