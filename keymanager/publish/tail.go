@@ -38,7 +38,7 @@ func (s *Service) tail(ctx context.Context) {
 			if !ok {
 				wake = nil
 			}
-			if err != nil { // a wake does not say that the store is well again
+			if !ok || err != nil { // a wake does not say that the store is well again
 				s.pause(ctx, s.opts.Poll)
 			}
 		case <-time.After(s.opts.Poll):

@@ -1,0 +1,565 @@
+package publish_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"tollgate/keymanager"
+	"tollgate/keymanager/publish"
+	"tollgate/keymanager/store"
+)
+
+// quick are options under which what comes with time comes soon.
+func quick(m *memory) publish.Options {
+	return publish.Options{Store: m, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
+		Heartbeat: 5 * time.Millisecond, Poll: 5 * time.Millisecond, Keep: 16, PruneEvery: 5 * time.Millisecond}
+}
+
+// wakesOnly are options under which nothing comes with time.
+func wakesOnly(m *memory) publish.Options {
+	o := quick(m)
+	o.Heartbeat, o.Poll, o.PruneEvery = time.Hour, time.Hour, time.Hour
+	return o
+}
+
+// start runs a service until the test ends, or stop is called.
+func start(t testing.TB, o publish.Options) (s *publish.Service, stop func()) {
+	t.Helper()
+	s, err := publish.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, run(t, s)
+}
+
+func run(t testing.TB, s *publish.Service) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+// receiver is one stream as text: "begin@3", "api a@4", "stale@5", "beat@6".
+// Its cursor refuses gaps.
+type receiver struct {
+	stop   func()
+	ended  chan struct{}
+	err    error
+	cursor keymanager.Cursor
+
+	mu   sync.Mutex
+	got  []string
+	last keymanager.Mark
+	hold chan struct{} // if set, each message waits until it is closed
+}
+
+func (r *receiver) take(m keymanager.Mark, what string) error {
+	r.mu.Lock()
+	if err := r.cursor.Accept(m); err != nil {
+		r.mu.Unlock()
+		return err
+	}
+	switch m.Type {
+	case keymanager.SnapshotBegin:
+		what = "begin"
+	case keymanager.SnapshotEnd:
+		what = "end"
+	case keymanager.Heartbeat:
+		what = "beat"
+	}
+	r.got, r.last = append(r.got, fmt.Sprintf("%s@%d", what, m.At.Seq)), m
+	hold := r.hold
+	r.mu.Unlock()
+	if hold != nil {
+		<-hold
+	}
+	return nil
+}
+
+func (r *receiver) text() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.got)
+}
+
+// eventually polls ok.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no %s", what)
+		}
+	}
+}
+
+func (r *receiver) await(t testing.TB, what string) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !slices.Contains(r.text(), what); time.Sleep(time.Millisecond) {
+		select {
+		case <-r.ended:
+			if !slices.Contains(r.text(), what) {
+				t.Fatalf("the stream ended (%v) before %s: %v", r.err, what, r.text())
+			}
+		default:
+		}
+		if time.Now().After(deadline) {
+			text := r.text()
+			t.Fatalf("no %s: %v", what, text[max(0, len(text)-20):])
+		}
+	}
+}
+
+// end waits for the stream to end by itself.
+func (r *receiver) end(t testing.TB) error {
+	t.Helper()
+	select {
+	case <-r.ended:
+		return r.err
+	case <-time.After(30 * time.Second):
+		t.Fatalf("the stream does not end: %v", r.text())
+		return nil
+	}
+}
+
+func (r *receiver) has(prefix string) bool {
+	return slices.ContainsFunc(r.text(), func(s string) bool { return len(s) > len(prefix) && s[:len(prefix)+1] == prefix+"@" })
+}
+
+// open starts a stream; a position other than zero is one that a snapshot came
+// to before.
+func open(t testing.TB, from keymanager.Position, hold chan struct{}, run func(context.Context, *receiver) error) *receiver {
+	t.Helper()
+	r := &receiver{ended: make(chan struct{}), hold: hold}
+	if from != (keymanager.Position{}) {
+		for _, typ := range []keymanager.MessageType{keymanager.SnapshotBegin, keymanager.SnapshotEnd} {
+			if err := r.cursor.Accept(keymanager.Mark{Type: typ, At: from, After: from}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		defer close(r.ended)
+		r.err = run(ctx, r)
+	}()
+	r.stop = func() {
+		cancel()
+		<-r.ended
+	}
+	t.Cleanup(r.stop)
+	return r
+}
+
+func watch(t testing.TB, s *publish.Service, from keymanager.Position, hold chan struct{}) *receiver {
+	t.Helper()
+	return open(t, from, hold, func(ctx context.Context, r *receiver) error {
+		return s.Watch(ctx, from, []keymanager.CatalogKind{keymanager.CatalogAPI, keymanager.CatalogTier}, func(c keymanager.Change) error {
+			what := "none"
+			switch {
+			case c.API != nil:
+				what = "api " + string(c.API.ID)
+			case c.RemovedAPI != "":
+				what = "no api " + string(c.RemovedAPI)
+			case c.RemovedTier != nil:
+				what = "no tier " + string(c.RemovedTier.Name)
+			}
+			return r.take(c.Mark, what)
+		})
+	})
+}
+
+func follow(t testing.TB, s *publish.Service, from keymanager.Position) *receiver {
+	t.Helper()
+	return open(t, from, nil, func(ctx context.Context, r *receiver) error {
+		return s.Follow(ctx, from, func(e keymanager.Event) error {
+			what := "stale"
+			if e.Dead != nil {
+				what = "dead"
+			}
+			return r.take(e.Mark, what)
+		})
+	})
+}
+
+var dawn = keymanager.Position{}
+
+func TestOptions(t *testing.T) {
+	for name, o := range map[string]publish.Options{
+		"nothing":           {},
+		"no store":          {Now: time.Now, Logger: slog.Default()},
+		"no clock":          {Store: newMemory(), Logger: slog.Default()},
+		"no logger":         {Store: newMemory(), Now: time.Now},
+		"negative interval": {Store: newMemory(), Now: time.Now, Logger: slog.Default(), Poll: -1},
+	} {
+		if s, err := publish.New(o); err == nil || s != nil {
+			t.Errorf("%s: %v, %v", name, s, err)
+		}
+	}
+	if g, err := publish.NewGateways(publish.GatewaysOptions{}); err == nil || g != nil {
+		t.Errorf("gateways without a clock: %v, %v", g, err)
+	}
+}
+
+func TestMarks(t *testing.T) {
+	m := newMemory()
+	m.put("a")
+	s, _ := start(t, wakesOnly(m))
+	catalog, revocations := watch(t, s, dawn, nil), follow(t, s, dawn)
+	catalog.await(t, "beat@1")
+	revocations.await(t, "beat@1")
+	for i, write := range []func(){func() { m.put("b") }, func() { m.stale() }, func() { m.put("c") },
+		func() { m.append(store.LogEvent{Dead: &keymanager.Dead{TokenID: keymanager.TokenID{1}}}) }} {
+		write()
+		for _, r := range []*receiver{catalog, revocations} { // one after the other: their order is then certain
+			eventually(t, "message", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.last.At.Seq == uint64(i+2) })
+		}
+	}
+	m.do(func() { delete(m.apis, "a") })
+	m.append(store.LogEvent{API: "a"}, store.LogEvent{Tier: &keymanager.TierRef{Name: "g"}})
+	catalog.await(t, "no tier g@7")
+	revocations.await(t, "beat@7")
+	want := []string{"begin@1", "api a@1", "end@1", "beat@1", "api b@2", "beat@3", "api c@4", "beat@5", "no api a@6", "no tier g@7"}
+	if got := catalog.text(); !slices.Equal(got, want) {
+		t.Errorf("catalog sent %q\nwant %q", got, want)
+	}
+	want = []string{"begin@1", "end@1", "beat@1", "beat@2", "stale@3", "beat@4", "dead@5", "beat@7"}
+	if got := revocations.text(); !slices.Equal(got, want) {
+		t.Errorf("revocations sent %q\nwant %q", got, want)
+	}
+}
+
+func TestResume(t *testing.T) {
+	m := newMemory()
+	for i := range 100 { // more than is kept in memory, and than a batch, below
+		m.put(keymanager.APIID(fmt.Sprint("n", i)))
+	}
+	for range 1000 {
+		m.stale()
+	}
+	s, _ := start(t, quick(m))
+	at := func(seq uint64) keymanager.Position { return keymanager.Position{Epoch: keymanager.Epoch{1}, Seq: seq} }
+
+	t.Run("from the log", func(t *testing.T) {
+		r := watch(t, s, at(95), nil)
+		r.await(t, "beat@1100")
+		if got := r.text()[:5]; !slices.Equal(got, []string{"api n95@96", "api n96@97", "api n97@98", "api n98@99", "api n99@100"}) {
+			t.Errorf("sent %q", got)
+		}
+		if r.has("begin") {
+			t.Error("a snapshot came")
+		}
+	})
+	t.Run("from memory", func(t *testing.T) {
+		r := follow(t, s, at(1097))
+		r.await(t, "stale@1100")
+		if got := r.text()[:3]; !slices.Equal(got, []string{"stale@1098", "stale@1099", "stale@1100"}) {
+			t.Errorf("sent %q", got)
+		}
+	})
+	m.do(func() { m.pruned = 50 })
+	t.Run("pruned", func(t *testing.T) {
+		r := watch(t, s, at(49), nil)
+		r.await(t, "end@1100")
+		if r.text()[0] != "begin@1100" {
+			t.Errorf("sent %q", r.text()[:3])
+		}
+	})
+	t.Run("not quite pruned", func(t *testing.T) {
+		r := watch(t, s, at(50), nil)
+		r.await(t, "beat@1100")
+		if r.text()[0] != "api n50@51" || r.has("begin") {
+			t.Errorf("sent %q", r.text()[:3])
+		}
+	})
+	t.Run("a hole", func(t *testing.T) {
+		m.do(func() { m.hole = 80 })
+		defer m.do(func() { m.hole = 0 })
+		r := follow(t, s, at(70))
+		r.await(t, "end@1100")
+		if r.text()[0] != "begin@1100" {
+			t.Errorf("sent %q", r.text()[:3])
+		}
+	})
+	t.Run("another epoch", func(t *testing.T) {
+		r := follow(t, s, keymanager.Position{Epoch: keymanager.Epoch{2}, Seq: 1100})
+		r.await(t, "end@1100")
+	})
+	t.Run("beyond the head", func(t *testing.T) {
+		r := follow(t, s, at(2000))
+		r.await(t, "end@1100")
+	})
+}
+
+// A gateway that has followed a quicker key manager is ahead of this one's
+// reading, not of the log: it waits and needs no snapshot.
+func TestAheadOfTheReader(t *testing.T) {
+	m := newMemory()
+	for range 10 {
+		m.stale()
+	}
+	m.do(func() { m.hide = 6 }) // this key manager sees five events
+	s, _ := start(t, quick(m))
+	early := follow(t, s, dawn)
+	early.await(t, "beat@5")
+	m.do(func() { m.hide = 0 })
+	late := follow(t, s, keymanager.Position{Epoch: keymanager.Epoch{1}, Seq: 8})
+	late.await(t, "stale@10")
+	if got := late.text(); got[0] != "stale@9" && got[0] != "beat@8" || late.has("begin") {
+		t.Errorf("sent %q", got)
+	}
+}
+
+func TestLogThatLosesItsPlace(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		lose func(m *memory)
+		want string
+	}{
+		{"hole at the end", func(m *memory) { m.hole = m.head.Seq + 1 }, "end@7"},
+		{"new epoch", func(m *memory) { m.head.Epoch[0]++ }, "end@5"},
+		{"rewound", func(m *memory) { m.head.Seq, m.events = 2, m.events[:2] }, "end@2"},
+		{"pruned ahead of the reader", func(m *memory) {
+			for range 5 {
+				m.head.Seq++
+				m.events = append(m.events, store.LogEvent{Seq: m.head.Seq, API: "a"})
+			}
+			m.pruned = m.head.Seq
+		}, "end@10"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			m := newMemory()
+			for range 5 {
+				m.put("a")
+			}
+			s, _ := start(t, quick(m))
+			catalog, revocations := watch(t, s, dawn, nil), follow(t, s, dawn)
+			catalog.await(t, "beat@5")
+			revocations.await(t, "beat@5")
+			before := len(catalog.text())
+			m.do(func() { tt.lose(m) })
+			if m.hole > 0 {
+				m.put("b")
+				m.put("c")
+			}
+			for _, r := range []*receiver{catalog, revocations} {
+				eventually(t, tt.want, func() bool { return slices.Contains(r.text()[min(before, len(r.text())):], tt.want) })
+			}
+			m.do(func() { m.hole = 0 })
+			pos := m.put("after")
+			catalog.await(t, fmt.Sprintf("api after@%d", pos.Seq))
+		})
+	}
+}
+
+func TestWakes(t *testing.T) {
+	t.Run("alone", func(t *testing.T) {
+		m := newMemory()
+		s, _ := start(t, wakesOnly(m))
+		r := follow(t, s, dawn)
+		r.await(t, "beat@0")
+		m.stale()
+		r.await(t, "stale@1")
+	})
+	t.Run("lost", func(t *testing.T) {
+		m := newMemory()
+		m.wake = make(chan struct{}) // nobody sends without blocking
+		s, _ := start(t, quick(m))
+		r := follow(t, s, dawn)
+		r.await(t, "beat@0")
+		m.stale()
+		r.await(t, "stale@1")
+	})
+	t.Run("refused, then there", func(t *testing.T) {
+		m := newMemory()
+		m.wake = nil
+		s, _ := start(t, quick(m))
+		r := follow(t, s, dawn)
+		r.await(t, "beat@0")
+		m.stale()
+		r.await(t, "stale@1")
+		eventually(t, "second try", func() bool { return m.count("Wake") > 1 })
+		m.do(func() { m.wake = make(chan struct{}, 1) })
+		m.stale()
+		r.await(t, "stale@2")
+	})
+	t.Run("closed", func(t *testing.T) {
+		m := newMemory()
+		closed := make(chan struct{})
+		close(closed)
+		m.wake = closed
+		s, _ := start(t, quick(m))
+		r := follow(t, s, dawn)
+		r.await(t, "beat@0")
+		m.do(func() { m.wake = make(chan struct{}, 1) })
+		m.stale()
+		r.await(t, "stale@1")
+	})
+}
+
+// While the store does not answer there are no heartbeats, and nothing is lost.
+func TestStoreAway(t *testing.T) {
+	m := newMemory()
+	s, _ := start(t, quick(m))
+	catalog, revocations := watch(t, s, dawn, nil), follow(t, s, dawn)
+	catalog.await(t, "beat@0")
+	revocations.await(t, "beat@0")
+	m.do(func() { m.fail = keymanager.Errorf(keymanager.KindUnavailable, "away") })
+	m.put("a")
+	m.stale()
+	tries := m.count("Events")
+	eventually(t, "another try", func() bool { return m.count("Events") > tries+3 })
+	before := len(revocations.text())
+	tries = m.count("Events")
+	eventually(t, "another try", func() bool { return m.count("Events") > tries+3 })
+	if got := revocations.text(); len(got) > before {
+		t.Errorf("messages without a store: %q", got[before:])
+	}
+	m.do(func() { m.fail = nil })
+	catalog.await(t, "api a@1")
+	revocations.await(t, "stale@2")
+	if len(slices.DeleteFunc(catalog.text(), func(s string) bool { return s != "begin@0" })) != 1 {
+		t.Errorf("a second snapshot: %q", catalog.text())
+	}
+
+	m.do(func() { m.fail = keymanager.Errorf(keymanager.KindUnavailable, "away") })
+	for name, r := range map[string]*receiver{
+		"at the start":    follow(t, s, dawn),
+		"from the future": follow(t, s, keymanager.Position{Epoch: keymanager.Epoch{1}, Seq: 99}),
+	} {
+		if err := r.end(t); keymanager.KindOf(err) != keymanager.KindUnavailable {
+			t.Errorf("%s ended with %v", name, err)
+		}
+	}
+}
+
+// What cannot be read of the catalog holds up neither revocations nor, in the
+// end, the other APIs.
+func TestUnreadableAPI(t *testing.T) {
+	m := newMemory()
+	s, _ := start(t, quick(m))
+	catalog, revocations := watch(t, s, dawn, nil), follow(t, s, dawn)
+	catalog.await(t, "beat@0")
+	m.do(func() { m.failAPI = keymanager.Errorf(keymanager.KindUnavailable, "too slow") })
+	m.put("bad")
+	m.stale()
+	m.put("good")
+	revocations.await(t, "stale@2")
+	if catalog.has("api good") {
+		t.Error("a change overtook another")
+	}
+	m.do(func() { m.failAPI = nil })
+	catalog.await(t, "api bad@1")
+	catalog.await(t, "api good@3")
+	m.do(func() { m.failAPI = errors.New("damaged") })
+	m.put("bad")
+	m.put("good")
+	catalog.await(t, "no api bad@4")
+	catalog.await(t, "api good@5")
+	late := watch(t, s, keymanager.Position{Epoch: keymanager.Epoch{1}, Seq: 3}, nil)
+	late.await(t, "api good@5")
+}
+
+// However many streams there are, the log and its objects are read once; a
+// receiver that stands still costs no memory and misses nothing.
+func TestOneReaderManyStreams(t *testing.T) {
+	m := newMemory()
+	s, _ := start(t, wakesOnly(m))
+	hold := make(chan struct{})
+	var streams []*receiver
+	for range 10 {
+		streams = append(streams, watch(t, s, dawn, nil), follow(t, s, dawn))
+	}
+	slow := watch(t, s, dawn, hold)
+	for _, r := range streams {
+		r.await(t, "beat@0")
+	}
+	slow.await(t, "begin@0")
+	if n := m.count("AllAPIs"); n != 1 {
+		t.Errorf("the catalog was read %d times for streams that start together", n)
+	}
+	reads, apis := m.count("Events"), m.count("API")
+	const writes = 200
+	for i := range writes {
+		pos := m.put(keymanager.APIID(fmt.Sprint("n", i)))
+		for _, r := range streams[:2] {
+			eventually(t, "message", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.last.At == pos })
+		}
+	}
+	if n := m.count("API") - apis; n != writes {
+		t.Errorf("%d reads of APIs for %d writes", n, writes)
+	}
+	if n := m.count("Events") - reads; n > 2*writes {
+		t.Errorf("%d reads of the log for %d writes", n, writes)
+	}
+	close(hold)
+	slow.await(t, fmt.Sprintf("api n%d@%d", writes-1, writes))
+	var items []string
+	for _, text := range slow.text() {
+		if text[:3] == "api" {
+			items = append(items, text)
+		}
+	}
+	if len(items) != writes {
+		t.Errorf("the slow one has %d items, want %d", len(items), writes)
+	}
+}
+
+func TestRunEndsStreams(t *testing.T) {
+	m := newMemory()
+	s, err := publish.New(quick(m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	catalog, revocations := watch(t, s, dawn, nil), follow(t, s, dawn) // before Run they wait
+	stop := run(t, s)
+	catalog.await(t, "beat@0")
+	revocations.await(t, "beat@0")
+	stop()
+	late := follow(t, s, dawn)
+	for _, r := range []*receiver{catalog, revocations, late} {
+		if err := r.end(t); keymanager.KindOf(err) != keymanager.KindUnavailable {
+			t.Errorf("ended with %v", err)
+		}
+	}
+}
+
+func TestStreamBeforeRunEndsWithItsContext(t *testing.T) {
+	s, err := publish.New(quick(newMemory()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := watch(t, s, dawn, nil)
+	r.stop()
+	if !errors.Is(r.err, context.Canceled) || len(r.text()) > 0 {
+		t.Errorf("ended with %v after %q", r.err, r.text())
+	}
+}
+
+func TestPrune(t *testing.T) {
+	m := newMemory()
+	for range 30 {
+		m.stale()
+	}
+	o := quick(m)
+	o.Retention = 10
+	start(t, o)
+	eventually(t, "pruning", func() bool { return m.count("Prune") > 0 })
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.pruneArg != 20 {
+		t.Errorf("pruned up to %d, want 20", m.pruneArg)
+	}
+}
