@@ -27,14 +27,14 @@ func (p *postgres) Listen(ctx context.Context, wake func()) error {
 	for {
 		connected, err := p.listenOnce(ctx, wake)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // asked to end, which is no failure
 		}
 		if connected {
 			wait = reconnectMin
 		}
 		p.log.WarnContext(ctx, "lost the connection that listens for changes; they are found later, by looking", "retry_in", wait, "error", err)
 		select {
-		case <-time.After(wait/2 + rand.N(wait/2)): // not all key managers at once
+		case <-time.After(wait/2 + rand.N(wait/2)): //nolint:gosec // no secret: not all key managers at once
 		case <-ctx.Done():
 			return nil
 		}

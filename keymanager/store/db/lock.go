@@ -15,7 +15,7 @@ import (
 // process ends, however it ends. It is a file beside the database, because
 // closing any handle on the database itself would drop SQLite's own locks.
 func lockFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the operator names the file
 	if err != nil {
 		return nil, fmt.Errorf("lock the database: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"io/fs"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -87,7 +88,7 @@ func postgresConfig(dsn string, o *PostgresOptions) (*pgxpool.Config, error) {
 	params := config.ConnConfig.RuntimeParams
 	for name, value := range map[string]string{
 		"application_name":                    "tollgate",
-		"statement_timeout":                   fmt.Sprint(o.Timeout.Milliseconds()),
+		"statement_timeout":                   strconv.FormatInt(o.Timeout.Milliseconds(), 10),
 		"lock_timeout":                        lockTimeout,
 		"idle_in_transaction_session_timeout": idleTimeout,
 		"synchronous_commit":                  "on",

@@ -46,7 +46,7 @@ func SQLite(ctx context.Context, path string) (DB, error) {
 }
 
 func (d *sqliteDB) open(ctx context.Context, path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) // before SQLite does, with its own mode
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the operator names the file; here, before SQLite makes it with its own mode
 	if err != nil {
 		return fmt.Errorf("open the database: %w", err)
 	}
@@ -181,7 +181,7 @@ func (s *stmts) get(ctx context.Context, query string) (*sql.Stmt, error) {
 		return nil, classify(err)
 	}
 	if won, loaded := s.byText.LoadOrStore(query, st); loaded {
-		_ = st.Close()
+		_ = st.Close() //nolint:sqlclosecheck // the other is used and kept
 		st = won.(*sql.Stmt)
 	}
 	return st, nil
@@ -197,7 +197,7 @@ func (s *stmts) forget() {
 }
 
 func (s *stmts) queryRow(ctx context.Context, query string, args []any) Row {
-	st, err := s.get(ctx, query)
+	st, err := s.get(ctx, query) //nolint:sqlclosecheck // kept for the next time
 	if err != nil {
 		return sqliteRow{err: err}
 	}
@@ -205,7 +205,7 @@ func (s *stmts) queryRow(ctx context.Context, query string, args []any) Row {
 }
 
 func (s *stmts) query(ctx context.Context, each func(Row) error, query string, args []any) error {
-	st, err := s.get(ctx, query)
+	st, err := s.get(ctx, query) //nolint:sqlclosecheck // kept for the next time
 	if err != nil {
 		return err
 	}

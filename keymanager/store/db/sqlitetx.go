@@ -37,7 +37,7 @@ func (w *writer) discard() {
 }
 
 func (w *writer) exec(ctx context.Context, query string, args ...any) (int64, error) {
-	st, err := w.get(ctx, query)
+	st, err := w.get(ctx, query) //nolint:sqlclosecheck // kept for the next time
 	if err != nil {
 		return 0, err
 	}

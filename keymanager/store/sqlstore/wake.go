@@ -47,7 +47,7 @@ func (w *wakes) channel(ctx context.Context) <-chan struct{} {
 	}
 	w.sinks[c] = context.AfterFunc(ctx, func() { w.drop(c) })
 	if w.ended == nil {
-		w.start()
+		w.start() //nolint:contextcheck // it listens for all who ask, until the store is closed
 	}
 	return c
 }

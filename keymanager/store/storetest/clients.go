@@ -64,8 +64,6 @@ func testClients(t *testing.T, s store.Store) {
 	wantFails(t, s, "delete again", keymanager.KindNotFound, func() error { return s.DeleteClient(ctx, c.ConsumerKey) })
 }
 
-func get2[T any](_ T, err error) error { return err }
-
 func testClientFacts(t *testing.T, s store.Store) {
 	ctx := t.Context()
 	w := create(t, s)

@@ -26,7 +26,7 @@ import (
 // server that runs already.
 func Postgres(t testing.TB) (dsn string) {
 	t.Helper()
-	server, err := startOnce()
+	s, err := startOnce()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func Postgres(t testing.TB) (dsn string) {
 	execute := func(sql string) error {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // also when the test's has ended
 		defer cancel()
-		conn, err := pgx.Connect(ctx, server)
+		conn, err := pgx.Connect(ctx, s.dsn)
 		if err != nil {
 			return err
 		}
@@ -49,7 +49,7 @@ func Postgres(t testing.TB) (dsn string) {
 			t.Error(err)
 		}
 	})
-	return withSearchPath(server, schema)
+	return withSearchPath(s.dsn, schema)
 }
 
 func withSearchPath(dsn, schema string) string {
@@ -62,15 +62,18 @@ func withSearchPath(dsn, schema string) string {
 	return dsn + " search_path=" + schema
 }
 
-var startOnce = sync.OnceValues(func() (string, error) {
+var startOnce = sync.OnceValues(func() (server, error) {
 	if dsn := os.Getenv("TOLLGATE_TEST_POSTGRES"); dsn != "" {
-		return dsn, nil
+		return server{dsn: dsn}, nil
 	}
 	return start()
 })
 
-// lifeline is the end of a pipe that this process holds as long as it lives.
-var lifeline *os.File
+// server is one that this process may use.
+type server struct {
+	dsn      string
+	lifeline *os.File // the end of a pipe that is held as long as this process lives
+}
 
 // serve runs the server until standard input ends, then stops it at once and
 // removes its directory: $1 is initdb, $2 postgres, $3 the directory.
@@ -84,37 +87,37 @@ wait $pid
 rm -rf "$3"
 `
 
-func start() (string, error) {
+func start() (server, error) {
 	initdb, postgres, err := findServer()
 	if err != nil {
-		return "", err
+		return server{}, err
 	}
 	dir, err := os.MkdirTemp("/tmp", "tollgate-pg-") // a short path: it holds a socket
 	if err != nil {
-		return "", err
+		return server{}, err
 	}
 	cmd := exec.Command("/bin/sh", "-c", serve, "sh", initdb, postgres, dir)
 	cmd.Dir = dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt is for us alone
 	if os.Getuid() == 0 {
 		if cmd.SysProcAttr.Credential, err = serverUser(); err != nil {
-			return "", err
+			return server{}, err
 		}
 		if err := os.Chown(dir, int(cmd.SysProcAttr.Credential.Uid), int(cmd.SysProcAttr.Credential.Gid)); err != nil {
-			return "", err
+			return server{}, err
 		}
 	}
 	input, ours, err := os.Pipe()
 	if err != nil {
-		return "", err
+		return server{}, err
 	}
-	cmd.Stdin, lifeline = input, ours
+	cmd.Stdin = input
 	if err := cmd.Start(); err != nil {
-		return "", err
+		return server{}, err
 	}
 	_ = input.Close() // the server has its own
 	dsn := "postgres://tollgate@/postgres?host=" + url.QueryEscape(dir)
-	return dsn, awaitServer(dsn, filepath.Join(dir, "log"))
+	return server{dsn, ours}, awaitServer(dsn, filepath.Join(dir, "log"))
 }
 
 // awaitServer polls until the server answers.
