@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -14,7 +13,6 @@ import (
 	"tollgate/keymanager"
 	"tollgate/keymanager/admin"
 	"tollgate/keymanager/store"
-	"tollgate/keymanager/store/sqlstore"
 )
 
 func TestBootstrap(t *testing.T) {
@@ -112,7 +110,7 @@ func (d *dying) InTx(ctx context.Context, fn func(store.Store) error) (keymanage
 // and so do two at the same time.
 func TestBootstrapInterrupted(t *testing.T) {
 	for _, commit := range []bool{false, true} {
-		st, err := sqlstore.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "test.db"), sqlstore.Options{})
+		st, err := openStore(t)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -99,7 +99,7 @@ func (s *server) outermost(mux *http.ServeMux) http.Handler {
 			if v == nil {
 				return
 			}
-			if v == http.ErrAbortHandler { //nolint:errorlint // a panic value, compared as net/http does
+			if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 				panic(v)
 			}
 			s.Logger.ErrorContext(r.Context(), "panic in the management API", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))

@@ -91,7 +91,7 @@ func (k *managed[T, S]) read(name string, spec any, c *checks) (string, any) {
 }
 
 func (k *managed[T, S]) plan(ctx context.Context, tx *txn, c *checks, org keymanager.OrganizationID, name string, spec any) (*change, error) {
-	ch, _, err := k.planned(ctx, tx, c, org, name, spec.(*S)) //nolint:forcetypeassert // read made it
+	ch, _, err := k.planned(ctx, tx, c, org, name, spec.(*S)) // read made it
 	return ch, err
 }
 

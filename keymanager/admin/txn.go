@@ -138,7 +138,7 @@ func forbidden(at, format string, args ...any) *keymanager.Error {
 // found turns "no such object" into nil.
 func found[T any](v *T, err error) (*T, error) {
 	if keymanager.IsNotFound(err) {
-		return nil, nil //nolint:nilnil // nil is the answer: there is none
+		return nil, nil // nil is the answer: there is none
 	}
 	return v, err
 }

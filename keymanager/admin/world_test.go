@@ -46,9 +46,14 @@ const (
 	nobody     = "nobody"     // no scope, of default
 )
 
+// openStore opens an empty store; the tests on Postgres replace it.
+var openStore = func(t *testing.T) (store.Store, error) {
+	return sqlstore.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "test.db"), sqlstore.Options{})
+}
+
 func newWorld(t *testing.T, change ...func(*admin.Options)) *world {
 	t.Helper()
-	st, err := sqlstore.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "test.db"), sqlstore.Options{})
+	st, err := openStore(t)
 	if err != nil {
 		t.Fatal(err)
 	}
