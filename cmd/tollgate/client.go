@@ -115,7 +115,7 @@ type problem struct {
 	Status int            `json:"status"`
 	Title  string         `json:"title"`
 	Detail string         `json:"detail"`
-	Errors []problemField `json:"errors"`
+	Errors []problemField `json:"errors,omitempty"`
 }
 
 type problemField struct {

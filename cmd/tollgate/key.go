@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -65,12 +63,12 @@ func newKeyCreateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return saveCredential(flags.output, func() (any, error) {
+			return reserveFile(flags.output, func() error {
 				creds, err := createConsumerKey(cmd.Context(), c, flags.application(args[0], "keys"), keymanager.KeyType(flags.keyType))
-				if err == nil {
-					_, err = fmt.Fprintf(cmd.OutOrStdout(), "consumer key %s of %s; its secret is in %s\n", creds.ConsumerKey, args[0], flags.output)
+				if err != nil {
+					return err
 				}
-				return creds, err
+				return saveCredentials(cmd, flags.output, creds)
 			})
 		},
 	}
@@ -89,12 +87,12 @@ func newKeySecretCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return saveCredential(flags.output, func() (any, error) {
+			return reserveFile(flags.output, func() error {
 				creds, err := createSecret(cmd.Context(), c, flags.application(args[0], "keys"), keymanager.KeyType(flags.keyType))
-				if err == nil {
-					_, err = fmt.Fprintf(cmd.OutOrStdout(), "one more secret of consumer key %s is in %s\n", creds.ConsumerKey, flags.output)
+				if err != nil {
+					return err
 				}
-				return creds, err
+				return saveCredentials(cmd, flags.output, creds)
 			})
 		},
 	}
@@ -200,16 +198,10 @@ func findConsumerKey(ctx context.Context, c *client, keys string, t keymanager.K
 	return "", fmt.Errorf("the application has no %s key: key create makes one", t)
 }
 
-// saveCredential makes sure that path can be written before the credential is
-// made, since it is shown once.
-func saveCredential(path string, make func() (any, error)) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
+func saveCredentials(cmd *cobra.Command, path string, creds Credentials) error {
+	if err := writePrivateJSON(path, creds); err != nil {
 		return err
 	}
-	credential, err := make()
-	if err != nil {
-		return errors.Join(err, f.Close(), os.Remove(path))
-	}
-	return errors.Join(f.Close(), writePrivateJSON(path, credential))
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "consumer key %s; its secret is in %s\n", creds.ConsumerKey, path)
+	return err
 }

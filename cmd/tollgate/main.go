@@ -71,7 +71,9 @@ func newRoot() *cobra.Command {
 		newGetCommand(),
 		newDeleteCommand(),
 		newKeyCommand(),
+		newAPIKeyCommand(),
 		newTokenCommand(),
+		newExplainCommand(),
 		newVersionCommand(),
 	)
 	return root

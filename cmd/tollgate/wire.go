@@ -149,6 +149,7 @@ func (d *daemon) wireHTTP(keys *Keys, valid keymanager.Validator) error {
 	mux := http.NewServeMux()
 	mux.Handle("/", endpoints.Handler())
 	mux.Handle("/api/", management)
+	mux.Handle("POST "+explainPath, explainHandler{who, d.authz, d.cfg.Gateway.Hosts, d.log})
 	d.keyManagerHandler = mux
 	d.tokenHandler = fromGateway(endpoints.Handler())
 	return nil

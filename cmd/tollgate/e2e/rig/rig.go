@@ -209,8 +209,8 @@ func (r *Rig) showLogs() {
 	}
 	for _, f := range files {
 		data, _ := os.ReadFile(f)
-		if len(data) > 16<<10 {
-			data = append([]byte("…\n"), data[len(data)-16<<10:]...)
+		if len(data) > 4<<10 {
+			data = append([]byte("…\n"), data[len(data)-4<<10:]...)
 		}
 		r.t.Logf("== %s\n%s", filepath.Base(f), data)
 	}
