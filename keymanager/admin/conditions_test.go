@@ -9,9 +9,9 @@ import (
 )
 
 func TestConditions(t *testing.T) {
-	tier := inDefault + "/tiers/T"
+	w := newWorld(t)
 	const spec, other = `{"requests":1}`, `{"requests":2}`
-	for _, tt := range []struct {
+	for i, tt := range []struct {
 		name, method, header, value string
 		exists                      bool
 		want                        int
@@ -34,7 +34,7 @@ func TestConditions(t *testing.T) {
 		{"delete, nothing there", "DELETE", "If-Match", `"1"`, false, 404},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t)
+			w, tier := w.in(t), fmt.Sprintf("%s/tiers/T%d", inDefault, i)
 			if tt.exists {
 				w.put(system, tier, spec)
 			}

@@ -93,6 +93,13 @@ func newWorld(t *testing.T, change ...func(*admin.Options)) *world {
 	return w
 }
 
+// in returns the same world for a subtest.
+func (w *world) in(t *testing.T) *world {
+	same := *w
+	same.t = t
+	return &same
+}
+
 func credentials(t *testing.T) (*token.Peppers, *token.Minter) {
 	t.Helper()
 	file, err := token.NewPeppers(rand.Reader)
