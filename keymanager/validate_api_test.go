@@ -183,10 +183,10 @@ func TestValidateGRPC(t *testing.T) {
 func TestValidateTemplates(t *testing.T) {
 	for path, ok := range map[string]bool{
 		"/": true, "/*": true, "/a": true, "/a/{id}/b": true, "/{a}/{b}": true, "/files/*": true, "/{a}/*": true, "/a.b~c-d_e": true,
-		"/items;v=1": true, "/a:cancel": true, "/@me": true, "/$metadata": true, "/f(x)": true, "/{pet_id.x-1}": true,
+		"/a:cancel": true, "/@me": true, "/$metadata": true, "/f(x)": true, "/{pet_id.x-1}": true,
 		"": false, "a": false, "*": false, "//": false, "/a/": false, "/a//b": false, "/*/a": false, "/a*": false, "/**": false, "/a/**": false,
 		"/{}": false, "/{": false, "/}": false, "/{a": false, "/a}": false, "/{a}b": false, "/a{b}": false, "/{a}-{b}": false, "/{a}.json": false, "/{{a}}": false, "/{a/b}": false,
-		"/{id}/{id}": false, "/{é}": false, "/{-a}": false, "/{a b}": false, "/.": false, "/..": false, "/a/../b": false, "/a%20b": false, "/a b": false, "/a?b": false,
+		"/{id}/{id}": false, "/{é}": false, "/{-a}": false, "/{a b}": false, "/.": false, "/..": false, "/a/../b": false, "/a%20b": false, "/a b": false, "/a?b": false, "/items;v=1": false,
 		"/a#b": false, "/é": false, "/a\\b": false, "/a\x00": false, "/\xff": false, "/" + strings.Repeat("a", 500): false,
 	} {
 		a := goodAPI()

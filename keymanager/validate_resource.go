@@ -103,7 +103,7 @@ func templateShape(path string) (shape, why string) {
 		default:
 			for j := 0; j < len(s); j++ {
 				if !plain(s[j]) {
-					return "", "has a character that is not allowed in a plain segment (letters, digits and \"-._~!$&'()+,;=:@\")"
+					return "", "has a character that is not allowed in a plain segment (letters, digits and \"-._~!$&'()+,=:@\")"
 				}
 			}
 			b.WriteString(s)
@@ -113,9 +113,9 @@ func templateShape(path string) (shape, why string) {
 }
 
 // plain reports whether c may stand in a plain segment: pchar of RFC 3986
-// section 3.3 without "%" and "*". A client's %-escape of such a character
-// means the same, and Envoy has decoded it before the match.
-func plain(c byte) bool { return unreserved(c) || strings.IndexByte("!$&'()+,;=:@", c) >= 0 }
+// section 3.3 without "%" and "*", and without ";": back ends disagree whether
+// what follows it belongs to the path.
+func plain(c byte) bool { return unreserved(c) || strings.IndexByte("!$&'()+,=:@", c) >= 0 }
 
 func isVariable(s string) bool {
 	return s != "" && len(s) <= maxLabel && (isAlnum(s[0]) || s[0] == '_') &&
