@@ -65,8 +65,10 @@ func compile(a *keymanager.API) *API {
 // Match finds the resource for a method and a whole path without query, as
 // Envoy normalised it. The most specific template wins, segment by segment: a
 // plain segment before a {variable} before "*"; for equal templates the method
-// itself before "*". nil if there is none, or if a segment is spelled with
-// escapes so that it could be meant for a plain segment of another resource.
+// itself before "*". nil if there is none, or if a back end could take the path
+// for that of another resource: a segment is spelled with escapes so that it
+// means a plain segment, or without a "/" at the end, which many back ends
+// ignore, the path has another rule.
 func (a *API) Match(method, path string) *keymanager.Resource {
 	rest, below := strings.CutPrefix(path, a.BasePath)
 	if !below || rest != "" && rest[0] != '/' {
@@ -76,6 +78,11 @@ func (a *API) Match(method, path string) *keymanager.Resource {
 		rest = ""
 	}
 	r, _ := a.root.match(method, rest)
+	if short, slash := strings.CutSuffix(rest, "/"); slash && r != nil {
+		if same, _ := a.root.match(method, short); same != r {
+			return nil
+		}
+	}
 	return r
 }
 
