@@ -106,18 +106,28 @@ func (d *Decision) credential(r *Request, query string, tags Tags) (why Reason) 
 // is pure.
 func (d *Decision) finish(r *Request, v *keymanager.Verdict, since revoked.Answer, now time.Time) {
 	d.Verdict = v
-	d.Reason = standing(v, since, now)
-	for _, check := range [...]func(*Decision, *Request) Reason{
-		restrictions, environment, subscription, tokenType, scopes,
-	} {
-		if d.Reason != allowed {
-			return
-		}
-		d.Reason = check(d, r)
+	if d.Reason = standing(v, since, now); d.Reason != allowed {
+		return
 	}
-	if d.Reason == allowed {
-		d.Env = v.Grant.KeyType
+	if d.Reason = restrictions(v.Grant, r); d.Reason != allowed {
+		return
 	}
+	if !d.API.Takes(v.Grant.KeyType) {
+		d.Reason = noEndpoint
+		return
+	}
+	if d.Reason = subscription(v.Grant); d.Reason != allowed {
+		return
+	}
+	if !honours(d.Resource.AuthType, v.Grant.UserType) {
+		d.Reason = wrongTokenType
+		return
+	}
+	if !anyOf(d.Resource.Scopes, v.Grant.Scopes) {
+		d.Reason = insufficientScope
+		return
+	}
+	d.Env = v.Grant.KeyType
 }
 
 // standing says whether the credential itself is honoured.
@@ -153,26 +163,18 @@ func standing(v *keymanager.Verdict, since revoked.Answer, now time.Time) Reason
 	}
 }
 
-// environment says whether the API has endpoints for the type of the key.
-func environment(d *Decision, _ *Request) Reason {
-	if !d.API.Takes(d.Verdict.Grant.KeyType) {
-		return noEndpoint
-	}
-	return allowed
-}
-
-func subscription(d *Decision, _ *Request) Reason {
-	s := d.Verdict.Grant.Subscription
-	if s == nil {
+// subscription says what the state of the application's subscription allows.
+func subscription(g *keymanager.Grant) Reason {
+	if g.Subscription == nil {
 		return notSubscribed
 	}
-	switch s.State {
+	switch g.Subscription.State {
 	case keymanager.Unblocked, keymanager.TierUpdatePending:
 		return allowed
 	case keymanager.Blocked:
 		return subscriptionBlocked
 	case keymanager.ProdOnlyBlocked:
-		if d.Verdict.Grant.KeyType == keymanager.Sandbox {
+		if g.KeyType == keymanager.Sandbox {
 			return allowed
 		}
 		return subscriptionBlocked
@@ -181,37 +183,27 @@ func subscription(d *Decision, _ *Request) Reason {
 	}
 }
 
-// tokenType says whether the resource takes credentials of this user type.
-func tokenType(d *Decision, _ *Request) Reason {
-	user := d.Verdict.Grant.UserType
-	switch d.Resource.AuthType {
-	case keymanager.AuthAny:
-		if user == keymanager.UserTypeApplication || user == keymanager.UserTypeApplicationUser {
-			return allowed
-		}
-	case keymanager.AuthApplication:
-		if user == keymanager.UserTypeApplication {
-			return allowed
-		}
-	case keymanager.AuthApplicationUser:
-		if user == keymanager.UserTypeApplicationUser {
-			return allowed
-		}
+// honours says whether a resource takes credentials of a user type.
+func honours(t keymanager.AuthType, user keymanager.UserType) bool {
+	switch user {
+	case keymanager.UserTypeApplication:
+		return t == keymanager.AuthAny || t == keymanager.AuthApplication
+	case keymanager.UserTypeApplicationUser:
+		return t == keymanager.AuthAny || t == keymanager.AuthApplicationUser
+	default:
+		return false
 	}
-	return wrongTokenType
 }
 
-// scopes says whether the credential has one of the resource's scopes.
-func scopes(d *Decision, _ *Request) Reason {
-	if len(d.Resource.Scopes) == 0 {
-		return allowed
-	}
-	for _, need := range d.Resource.Scopes {
-		for _, have := range d.Verdict.Grant.Scopes {
-			if have == need {
-				return allowed
+// anyOf says whether a credential has one of the scopes that a resource names,
+// or needs none.
+func anyOf(need, have []keymanager.Scope) bool {
+	for _, n := range need {
+		for _, h := range have {
+			if n == h {
+				return true
 			}
 		}
 	}
-	return insufficientScope
+	return len(need) == 0
 }

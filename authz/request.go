@@ -149,6 +149,7 @@ func (r *Request) grpc() bool { return strings.HasPrefix(r.ContentType, "applica
 
 // pair reads a map entry or a HeaderValue.
 func pair(encoded string) (key, value string, ok bool) {
+	raw := ""
 	for encoded != "" {
 		field, v, rest, ok := next(encoded)
 		if !ok {
@@ -157,10 +158,15 @@ func pair(encoded string) (key, value string, ok bool) {
 		switch field {
 		case pairKey:
 			key = v
-		case pairValue, pairRaw: // Envoy sets one of them
+		case pairValue:
 			value = v
+		case pairRaw:
+			raw = v
 		}
 		encoded = rest
+	}
+	if raw != "" { // Envoy sets one of the two
+		value = raw
 	}
 	return key, value, true
 }

@@ -224,9 +224,16 @@ func appendHeader(b []byte, field int, name, value string) []byte {
 	return append(b, optionAction<<3, overwrite)
 }
 
+// maxHeaderValue is the longest value that is set: Envoy takes 16 KiB for one,
+// and 32 KiB for all headers of a request together. A longer one is left out.
+const maxHeaderValue = 8 << 10
+
 // headerValue makes any text a header value that can be read back: what is not
 // printable ASCII, and "%", is percent-encoded (RFC 3986 section 2.1).
 func headerValue(s string) string {
+	if len(s) > maxHeaderValue {
+		return ""
+	}
 	i := 0
 	for i < len(s) && plainValue(s[i]) {
 		i++

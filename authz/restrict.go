@@ -3,13 +3,14 @@ package authz
 import (
 	"net/netip"
 	"strings"
+
+	"tollgate/keymanager"
 )
 
-// restrictions says whether the credential may be used from where the request
+// restrictions says whether a credential may be used from where the request
 // comes: from one of its networks and from one of its referers, if it has any.
 // What cannot be told is refused.
-func restrictions(d *Decision, r *Request) Reason {
-	g := d.Verdict.Grant
+func restrictions(g *keymanager.Grant, r *Request) Reason {
 	if len(g.Networks) > 0 && !fromNetwork(g.Networks, r.ClientAddress) {
 		return networkRefused
 	}

@@ -2,6 +2,8 @@ package authz
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -212,4 +214,32 @@ func eventually(t testing.TB, what string, f func() bool) {
 			t.Fatal("never: " + what)
 		}
 	}
+}
+
+func keymanagerToken(value string) keymanager.Credential {
+	return keymanager.Credential{Kind: keymanager.AccessToken, Value: value}
+}
+
+func decodeReply(t testing.TB, r *reply) *authv3.CheckResponse {
+	t.Helper()
+	m := new(authv3.CheckResponse)
+	must(t, proto.Unmarshal(r.wire.Materialize(), m))
+	return m
+}
+
+// bodyOf reads a JSON body; numbers become text.
+func bodyOf(t testing.TB, body string) map[string]string {
+	t.Helper()
+	raw := map[string]any{}
+	if body == "" {
+		return nil
+	}
+	d := json.NewDecoder(strings.NewReader(body))
+	d.UseNumber()
+	must(t, d.Decode(&raw))
+	out := map[string]string{}
+	for k, v := range raw {
+		out[k] = fmt.Sprint(v)
+	}
+	return out
 }

@@ -3,8 +3,10 @@ package authz
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -80,10 +82,11 @@ type Server struct {
 	revoked *revoked.Set
 	contact contact
 	record  *recorder
+	replies replies
 	retries atomic.Uint32
 
 	health *health.Server
-	grpc   *grpc.Server
+	grpc   func() *grpc.Server
 	wake   chan struct{} // something changed that must be reported
 }
 
@@ -112,21 +115,12 @@ func New(o Options) (*Server, error) {
 		revoked:     revoked.New(o.MaxDeadTokens),
 		contact:     contact{started: o.Now()},
 		record:      newRecorder(o.Logger),
+		replies:     replies{seed: maphash.MakeSeed()},
 		health:      health.NewServer(),
 		wake:        make(chan struct{}, 1),
 	}
 	s.setHealth(false)
-	s.grpc = grpc.NewServer(
-		grpc.ForceServerCodecV2(newCodec()),
-		grpc.NumStreamWorkers(orDefault(o.StreamWorkers, DefaultStreamWorkers)),
-		grpc.MaxConcurrentStreams(orDefault(o.MaxConcurrentStreams, DefaultMaxConcurrentStreams)),
-		grpc.MaxRecvMsgSize(maxCheck),
-		// Envoy pings every 15 s, also without a call; more eager pings would
-		// get it disconnected.
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-	)
-	s.grpc.RegisterService(&service, s)
-	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
+	s.grpc = sync.OnceValue(func() *grpc.Server { return s.serverFor(o) })
 	return s, nil
 }
 
@@ -138,9 +132,24 @@ func orDefault[T comparable](v, def T) T {
 	return v
 }
 
-// GRPC returns the server of ext_authz and grpc.health.v1, for its owner to
-// serve and to stop.
-func (s *Server) GRPC() *grpc.Server { return s.grpc }
+// GRPC returns the server of ext_authz and grpc.health.v1, always the same, for
+// its owner to serve and to stop. It has goroutines from the first call on.
+func (s *Server) GRPC() *grpc.Server { return s.grpc() }
+
+func (s *Server) serverFor(o Options) *grpc.Server {
+	g := grpc.NewServer(
+		grpc.ForceServerCodecV2(newCodec()),
+		grpc.NumStreamWorkers(orDefault(o.StreamWorkers, DefaultStreamWorkers)),
+		grpc.MaxConcurrentStreams(orDefault(o.MaxConcurrentStreams, DefaultMaxConcurrentStreams)),
+		grpc.MaxRecvMsgSize(maxCheck),
+		// Envoy pings every 15 s, also without a call; more eager pings would
+		// get it disconnected.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+	)
+	g.RegisterService(&service, s)
+	grpc_health_v1.RegisterHealthServer(g, s.health)
+	return g
+}
 
 func (s *Server) setHealth(ready bool) {
 	status := grpc_health_v1.HealthCheckResponse_NOT_SERVING
@@ -174,7 +183,7 @@ func (s *Server) check(ctx context.Context, message string) (answer *reply) {
 
 func (s *Server) answer(r *Request, d *Decision) *reply {
 	if d.Reason.outcome() == outcomeOK {
-		return newReply(d.ok())
+		return s.replies.of(d)
 	}
 	return newReply(d.refusal(s.tell(r, d)))
 }

@@ -90,7 +90,7 @@ func (s *Server) ask(ctx context.Context, r *Request, d *Decision, validator key
 		}
 		since := s.revoked.Check(v, q.API)
 		if since == revoked.Stale && q.Since == (keymanager.Position{}) {
-			q.Since = s.revoked.Position()
+			q.Since = s.revoked.Newer(v)
 			continue
 		}
 		d.finish(r, v, since, s.now())

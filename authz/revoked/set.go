@@ -75,6 +75,17 @@ func (s *Set) Loaded() bool { return s.current.Load() != nil }
 // since.
 func (s *Set) Position() keymanager.Position { return *s.position.Load() }
 
+// Newer returns the position that a verdict must have reached to take the place
+// of v, which is stale. It is beyond v also while the event that made it so is
+// just taking effect, and Position does not tell of it yet.
+func (s *Set) Newer(v *keymanager.Verdict) keymanager.Position {
+	p := s.Position()
+	if v.Head.Reached(p) {
+		p.Seq = v.Head.Seq + 1
+	}
+	return p
+}
+
 // Len returns the number of dead tokens and of other dead entries.
 func (s *Set) Len() (tokens, others int) {
 	if st := s.current.Load(); st != nil {

@@ -312,6 +312,33 @@ func TestNothingOutdatedIsLive(t *testing.T) {
 	})
 }
 
+// TestNewerIsBeyondWhatIsStale: also between the moment when an event makes a
+// verdict stale and the one when Position tells of it. The same verdict, asked
+// for anew, would be stale again.
+func TestNewerIsBeyondWhatIsStale(t *testing.T) {
+	f := loaded(t)
+	check := func(what string, v *keymanager.Verdict) {
+		t.Helper()
+		if got := f.set.Check(v, api); got != Stale {
+			t.Errorf("%s: %d, want stale", what, got)
+		}
+		if since := f.set.Newer(v); since == (keymanager.Position{}) || v.Head.Reached(since) {
+			t.Errorf("%s: a verdict read at %v is as new as %v", what, v.Head, since)
+		}
+	}
+	f.set.current.Load().stale.add(keymanager.Stale{Application: "app-1"}, 11)
+	check("an event under way", verdict(10))
+	f.stale(keymanager.Stale{Application: "app-1"})
+	check("an event that has come", verdict(10))
+	f.set.current.Store(f.set.current.Load().coarser(at(12)))
+	check("a new floor under way", verdict(11))
+	f.set.current.Store(&state{floor: keymanager.Position{Epoch: keymanager.Epoch{2}, Seq: 3}})
+	check("a new epoch under way", verdict(12))
+	foreign := verdict(99)
+	foreign.Head.Epoch = keymanager.Epoch{7}
+	check("of another epoch", foreign)
+}
+
 // TestReadersAndOneWriter is for the race detector: a dead token is never live
 // once Position says so.
 func TestReadersAndOneWriter(t *testing.T) {
