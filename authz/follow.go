@@ -40,12 +40,7 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	g.Go(func() error {
 		s.follow(ctx, "revocations", &s.contact.revocations, func(ctx context.Context) error {
-			return s.revocations.Follow(ctx, s.revoked.Start(), func(e keymanager.Event) error {
-				if !e.Now.IsZero() {
-					s.contact.skew.Store(int64(e.Now.Sub(s.now())))
-				}
-				return s.heard(&s.contact.revocations, s.revoked.Apply(e))
-			})
+			return s.revocations.Follow(ctx, s.revoked.Start(), s.revocation)
 		})
 		return nil
 	})
@@ -56,6 +51,20 @@ func (s *Server) Run(ctx context.Context) error {
 	err := g.Wait()
 	s.setHealth(false)
 	return err
+}
+
+// revocation takes a message of the Revocations stream.
+func (s *Server) revocation(e keymanager.Event) error {
+	if !e.Now.IsZero() {
+		s.contact.skew.Store(int64(e.Now.Sub(s.now())))
+		// What has expired by one clock alone is not forgotten: the other one
+		// decides whether a verdict in the cache has, and a revoked credential
+		// must not come back because a clock was wrong for a while.
+		if own := s.contact.clock(s.now()); own.Before(e.Now) {
+			e.Now = own
+		}
+	}
+	return s.heard(&s.contact.revocations, s.revoked.Apply(e))
 }
 
 // heard notes that a message came and has taken effect.

@@ -31,6 +31,10 @@ func (c *contact) silence(now time.Time) time.Duration {
 	return now.Sub(c.started) - time.Duration(min(c.catalog.Load(), c.revocations.Load()))
 }
 
+// clock returns the time as it has passed since the start: a step of the system's
+// clock does not show in it.
+func (c *contact) clock(now time.Time) time.Time { return c.started.Add(now.Sub(c.started)) }
+
 // phase says how far authz can be trusted at now.
 func (s *Server) phase(now time.Time) keymanager.GatewayPhase {
 	if !s.apis.Loaded() || !s.revoked.Loaded() {
