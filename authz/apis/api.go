@@ -67,8 +67,9 @@ func compile(a *keymanager.API) *API {
 // plain segment before a {variable} before "*"; for equal templates the method
 // itself before "*". nil if there is none, or if a back end could take the path
 // for that of another resource: a segment is spelled with escapes so that it
-// means a plain segment, or without a "/" at the end, which many back ends
-// ignore, the path has another rule.
+// means a plain segment; without a "/" at the end, which many back ends ignore,
+// the path has another rule; or a HEAD request, which many back ends answer like
+// GET, has another rule than GET, and not one that names HEAD.
 func (a *API) Match(method, path string) *keymanager.Resource {
 	rest, below := strings.CutPrefix(path, a.BasePath)
 	if !below || rest != "" && rest[0] != '/' {
@@ -80,6 +81,11 @@ func (a *API) Match(method, path string) *keymanager.Resource {
 	r, _ := a.root.match(method, rest)
 	if short, slash := strings.CutSuffix(rest, "/"); slash && r != nil {
 		if same, _ := a.root.match(method, short); same != r {
+			return nil
+		}
+	}
+	if method == "HEAD" && r != nil && r.Method != method {
+		if same, _ := a.root.match("GET", rest); same != r {
 			return nil
 		}
 	}

@@ -220,6 +220,22 @@ func TestFinalSlashChoosesNoOtherRule(t *testing.T) {
 	})
 }
 
+// TestHeadIsLikeGet: HEAD does not get by a wildcard at what GET needs a right
+// for.
+func TestHeadIsLikeGet(t *testing.T) {
+	a := api(
+		keymanager.Resource{Method: "*", Path: "/*", AuthType: keymanager.AuthNone},
+		keymanager.Resource{Method: "GET", Path: "/admin", Scopes: []keymanager.Scope{"admin"}},
+		keymanager.Resource{Method: "HEAD", Path: "/ping", AuthType: keymanager.AuthNone},
+		keymanager.Resource{Method: "GET", Path: "/ping", Scopes: []keymanager.Scope{"ping"}},
+	)
+	for path, want := range map[string]string{"/admin": "nothing", "/other": "* /*", "/ping": "HEAD /ping"} {
+		if got := show(a.Match("HEAD", "/c/1"+path)); got != want {
+			t.Errorf("HEAD %s has the rule of %s, want %s", path, got, want)
+		}
+	}
+}
+
 func show(r *keymanager.Resource) string {
 	if r == nil {
 		return "nothing"
