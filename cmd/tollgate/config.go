@@ -66,7 +66,7 @@ type GatewayConfig struct {
 	Group       string   `yaml:"group"`
 	Hosts       []string `yaml:"hosts"` // of an API that names none
 	TrustedHops int      `yaml:"trusted_hops"`
-	CAFile      string   `yaml:"ca_file"`    // PEM: whom https back ends are verified against
+	CAFile      string   `yaml:"ca_file"`    // PEM, whom https back ends are verified against; "" = the system's
 	AccessLog   string   `yaml:"access_log"` // as Envoy sees the file; "" = none
 }
 
@@ -119,7 +119,6 @@ func defaultConfig() Config {
 			Address:   "127.0.0.1:8080",
 			Group:     "default",
 			Hosts:     []string{"localhost", "127.0.0.1"},
-			CAFile:    "/etc/ssl/certs/ca-certificates.crt",
 			AccessLog: "/dev/stdout",
 		},
 		Authz: AuthzConfig{

@@ -48,6 +48,9 @@ func runDev(ctx context.Context, cfg Config, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if cfg.KeyManager.Issuer == "" { // the token endpoint's address for everybody but us
+		cfg.KeyManager.Issuer = "http://" + cfg.Gateway.Address
+	}
 	d, err := newDaemon(ctx, cfg, newLogger(stderr, cfg.Log))
 	if err != nil {
 		return err

@@ -45,6 +45,7 @@ var importRules = []importRule{
 	{Package: "keymanager/publish", Ours: []string{"keymanager", "keymanager/store"}, Outside: slices.Concat(metrics, syncTools)},
 	{Package: "keymanager/oauth", Ours: []string{"keymanager", "keymanager/store", "keymanager/token"}, Outside: slices.Concat(metrics, syncTools)},
 	{Package: "keymanager/validator", Ours: []string{"keymanager", "keymanager/store", "keymanager/token"}, Outside: metrics},
+	{Package: "keymanager/openapi", Ours: []string{"keymanager"}, Outside: []string{"github.com/getkin/kin-openapi", "go.yaml.in/yaml/v3"}},
 	{Package: "keymanager/admin/...", Ours: []string{"keymanager", "keymanager/admin/...", "keymanager/store", "keymanager/token", "keymanager/openapi"}, Outside: slices.Concat([]string{"github.com/danielgtaylor/huma/v2"}, metrics, syncTools)},
 	{Package: "envoy/process", Ours: []string{"envoy"}},
 	{Package: "envoy/bootstrap", Ours: []string{"envoy"}, Outside: envoyProtos},

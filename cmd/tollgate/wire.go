@@ -123,8 +123,24 @@ func (d *daemon) group() (xds.Group, error) {
 		TrustedHops: uint32(g.TrustedHops), //nolint:gosec // checked: 0 to 10
 		AccessLog:   g.AccessLog,
 		KeyManager:  "unix:" + d.tokenSocket.Addr().String(),
-		CAFile:      g.CAFile,
+		CAFile:      caFile(g.CAFile),
 	}, nil
+}
+
+// caFile returns the configured file, or the system's: each distribution has
+// its own place for it. "" where there is none: https back ends are refused.
+func caFile(configured string) string {
+	if configured != "" {
+		return configured
+	}
+	for _, path := range []string{
+		"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem",
+	} {
+		if there, err := exists(path); err == nil && there {
+			return path
+		}
+	}
+	return ""
 }
 
 // wireHTTP builds what the key manager serves over HTTP.
