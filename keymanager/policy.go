@@ -1,6 +1,10 @@
 package keymanager
 
-import "time"
+import (
+	"slices"
+	"strings"
+	"time"
+)
 
 // Principal is those whom a credential stands for, as far as they decide
 // whether it is honoured.
@@ -44,3 +48,17 @@ func (s Standing) Reason(now time.Time) Reason {
 		return s.Principal.Reason()
 	}
 }
+
+// HonouredScopes returns those of a credential's scopes that count: one of the
+// management plane only while the application has it, so that a right that was
+// taken away is gone from the tokens too. What is changed is a copy.
+func HonouredScopes(credential, application []Scope) []Scope {
+	lost := func(s Scope) bool { return s.Management() && !slices.Contains(application, s) }
+	if !slices.ContainsFunc(credential, lost) {
+		return credential
+	}
+	return slices.DeleteFunc(slices.Clone(credential), lost)
+}
+
+// Management reports whether the scope is one of the management plane.
+func (s Scope) Management() bool { return strings.HasPrefix(string(s), ManagementScopePrefix) }

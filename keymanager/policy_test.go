@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -147,4 +148,24 @@ func constantsIn(t *testing.T, file *ast.File, typ string) []string {
 		return true
 	})
 	return out
+}
+
+func TestHonouredScopes(t *testing.T) {
+	type list = []keymanager.Scope
+	for _, tt := range []struct{ credential, application, want list }{
+		{nil, list{"tollgate:admin"}, nil},
+		{list{"pets:read"}, nil, list{"pets:read"}},
+		{list{"tollgate:admin", "pets:read", "tollgate:publish"}, list{"tollgate:publish"}, list{"pets:read", "tollgate:publish"}},
+		{list{"tollgate:admin"}, list{"tollgate:admin"}, list{"tollgate:admin"}},
+		{list{"tollgate:admin"}, list{"tollgate:administrator", "tollgate:"}, list{}},
+		{list{"tollgate:"}, nil, list{}},
+	} {
+		before := slices.Clone(tt.credential)
+		if got := keymanager.HonouredScopes(tt.credential, tt.application); !slices.Equal(got, tt.want) {
+			t.Errorf("%v of an application with %v: %v, want %v", tt.credential, tt.application, got, tt.want)
+		}
+		if !slices.Equal(tt.credential, before) {
+			t.Errorf("%v was changed to %v", before, tt.credential)
+		}
+	}
 }

@@ -152,7 +152,7 @@ func (p *problems) resourceScopes(path string, r *Resource) {
 	for i, s := range r.Scopes {
 		if !ValidScope(s) {
 			p.add(child(path, i), "must be 1 to %d printable ASCII characters without space, \" and \\ (RFC 6749 section 3.3)", maxScope)
-		} else if strings.HasPrefix(string(s), ManagementScopePrefix) {
+		} else if s.Management() {
 			p.add(child(path, i), "must not start with %q, which belongs to the management plane", ManagementScopePrefix)
 		}
 	}

@@ -49,13 +49,9 @@ func grantScopes(c *store.ClientFacts, asked string) ([]keymanager.Scope, *answe
 // management plane is not among them, whoever wrote it into an API.
 func apiScopes(scopes []keymanager.Scope) []keymanager.Scope {
 	given := slices.DeleteFunc(slices.Clone(scopes), func(s keymanager.Scope) bool {
-		return isManagement(s) || !keymanager.ValidScope(s)
+		return s.Management() || !keymanager.ValidScope(s)
 	})
 	return sorted(given)
-}
-
-func isManagement(s keymanager.Scope) bool {
-	return strings.HasPrefix(string(s), keymanager.ManagementScopePrefix)
 }
 
 func sorted(scopes []keymanager.Scope) []keymanager.Scope {

@@ -192,7 +192,8 @@ type Tokens interface {
 }
 
 // Facts is what is stored about one credential and one API, together with the
-// head of the log of the same snapshot of the database.
+// head of the log of the same snapshot of the database. The scopes of Grant are
+// those that count: keymanager.HonouredScopes.
 type Facts struct {
 	Head              keymanager.Position
 	TokenID           keymanager.TokenID

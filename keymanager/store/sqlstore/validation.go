@@ -14,7 +14,7 @@ import (
 const tokenFactsQuery = `
 SELECT h.epoch, h.seq, t.id, t.issued_at, t.expires_at, t.revoked_at,
        t.consumer_key, t.key_type, t.user_type, t.scopes,
-       a.organization, a.id, a.name, a.tier, a.attributes, a.status,
+       a.organization, a.id, a.name, a.tier, a.attributes, a.status, a.scopes,
        o.user_store, o.name, o.status,
        u.id, u.user_store, u.name, u.status,
        s.id, s.state, s.tier
@@ -35,13 +35,14 @@ func (s *Store) TokenFacts(ctx context.Context, d keymanager.Digest, api keymana
 	row := newFactsRow(f)
 	g := &row.grant
 	var userName string
+	var applicationScopes []keymanager.Scope
 	err := s.q.QueryRow(ctx, tokenFactsQuery, digestBytes(d), api).Scan(
 		&row.head.epoch, &row.head.seq, tokenID{&f.TokenID}, millis{&f.IssuedAt}, millis{&f.ExpiresAt}, millis{&f.RevokedAt},
 		optional[keymanager.ConsumerKey]{&g.ConsumerKey}, optional[keymanager.KeyType]{&g.KeyType},
 		optional[keymanager.UserType]{&g.UserType}, words[keymanager.Scope]{&g.Scopes},
 		optional[keymanager.OrganizationID]{&g.Organization}, optional[keymanager.ApplicationID]{&g.Application.ID},
 		optional[string]{&g.Application.Name}, optional[keymanager.TierName]{&g.Application.Tier},
-		attributes{&g.Application.Attributes}, optional[keymanager.ApplicationStatus]{&f.ApplicationStatus},
+		attributes{&g.Application.Attributes}, optional[keymanager.ApplicationStatus]{&f.ApplicationStatus}, words[keymanager.Scope]{&applicationScopes},
 		optional[string]{&row.ownerStore}, optional[string]{&row.ownerName}, optional[keymanager.UserStatus]{&f.OwnerStatus},
 		optional[keymanager.UserID]{&g.UserID}, optional[string]{&g.UserStore}, optional[string]{&userName}, optional[keymanager.UserStatus]{&f.UserStatus},
 		optional[keymanager.SubscriptionID]{&row.subscription.ID}, optional[keymanager.SubscriptionState]{&row.subscription.State},
@@ -50,6 +51,7 @@ func (s *Store) TokenFacts(ctx context.Context, d keymanager.Digest, api keymana
 		return nil, keymanager.Position{}, failure(err)
 	}
 	g.User = fullName(g.UserStore, userName)
+	g.Scopes = keymanager.HonouredScopes(g.Scopes, applicationScopes)
 	return row.facts()
 }
 

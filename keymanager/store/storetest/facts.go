@@ -16,6 +16,7 @@ func testTokenFacts(t *testing.T, s store.Store) {
 	must(t, s.CreateUser(ctx, &user))
 	token := newToken(&w.Client, user.ID)
 	token.UserType = keymanager.UserTypeApplicationUser
+	token.Scopes = append(token.Scopes, keymanager.ScopePublish, keymanager.ScopeAdmin) // the application never had the last
 	must(t, s.CreateToken(ctx, &token))
 
 	read := func() *store.Facts {
@@ -34,7 +35,7 @@ func testTokenFacts(t *testing.T, s store.Store) {
 			Organization: w.Org.ID, ConsumerKey: w.Client.ConsumerKey, KeyType: keymanager.Production,
 			Application: keymanager.GrantApplication{ID: w.Application.ID, Name: "Shop", Tier: "Silver", Attributes: w.Application.Attributes},
 			Subscriber:  "PRIMARY/alice", User: "FOO.COM/bob", UserID: user.ID, UserStore: "FOO.COM",
-			UserType: keymanager.UserTypeApplicationUser, Scopes: token.Scopes,
+			UserType: keymanager.UserTypeApplicationUser, Scopes: token.Scopes[:2],
 			Subscription: &keymanager.GrantSubscription{ID: w.Subscription.ID, State: keymanager.Unblocked, Tier: "Gold"},
 		}}
 	wantSame(t, "facts", read(), want)
@@ -52,6 +53,9 @@ func testTokenFacts(t *testing.T, s store.Store) {
 		func() { want.Grant.Subscription.State = keymanager.TierUpdatePending })
 	step("no subscription", func() error { return s.DeleteSubscription(ctx, w.Subscription.ID) },
 		func() { want.Grant.Subscription = nil })
+	w.Application.Scopes = []keymanager.Scope{keymanager.ScopeSubscribe}
+	step("scope taken from the application", func() error { return s.UpdateApplication(ctx, &w.Application) },
+		func() { want.Grant.Scopes = token.Scopes[:1] })
 	w.Application.Status, w.Application.Attributes, w.Application.Tier = keymanager.ApplicationRejected, nil, ""
 	step("application", func() error { return s.UpdateApplication(ctx, &w.Application) },
 		func() {
