@@ -14,7 +14,10 @@ import (
 type Question struct {
 	Method string
 	Host   string // without port; "" = any
-	Path   string // with the query, as it is after normalisation
+	// GroupHost says that Host is one of the gateway group's, where the APIs
+	// answer that name no host.
+	GroupHost bool
+	Path      string // with the query, as it is after normalisation
 	// Credential is what the caller would present, in the place for its kind;
 	// "" = none. It is secret.
 	Credential    string
@@ -58,7 +61,7 @@ type Step struct {
 // Explain says what would become of a request: the same walk as for Envoy's
 // requests, without caches, counted nowhere. An error means that ctx ended.
 func (s *Server) Explain(ctx context.Context, q Question) (Explanation, error) {
-	api := s.routeOf(q.Host, q.Path)
+	api := s.routeOf(&q)
 	if api == nil {
 		t := unknownAPI.text()
 		return Explanation{
@@ -92,11 +95,12 @@ func (s *Server) Explain(ctx context.Context, q Question) (Explanation, error) {
 
 // routeOf finds the API whose route Envoy would choose: the longest base path
 // on a segment boundary among the APIs of the host, or of every host.
-func (s *Server) routeOf(host, path string) (found *apis.API) {
-	path, _, _ = strings.Cut(path, "?")
+func (s *Server) routeOf(q *Question) (found *apis.API) {
+	path, _, _ := strings.Cut(q.Path, "?")
 	s.apis.All(func(a *apis.API) bool {
 		rest, below := strings.CutPrefix(path, a.BasePath)
-		if below && (rest == "" || rest[0] == '/') && a.Serves(host) && (found == nil || len(a.BasePath) > len(found.BasePath)) {
+		here := a.Serves(q.Host) && (q.Host == "" || q.GroupHost || len(a.Hosts) > 0)
+		if below && (rest == "" || rest[0] == '/') && here && (found == nil || len(a.BasePath) > len(found.BasePath)) {
 			found = a
 		}
 		return true
