@@ -110,17 +110,18 @@ func (s *Store) LiveDead(ctx context.Context, t time.Time) ([]keymanager.Dead, e
 		WHERE kind = 'dead' AND (expires_at IS NULL OR expires_at > $1) ORDER BY seq`, ms(t))
 }
 
-// Prune removes events up to seq.
+// Prune removes events up to seq. That can take a while, so the head, which every
+// writer of an event needs, is locked only at the end.
 func (s *Store) Prune(ctx context.Context, seq uint64, t time.Time) error {
 	return s.write(ctx, func(s *Store) error {
 		upTo := int64(min(seq, math.MaxInt64))
-		_, err := s.q.Exec(ctx, `UPDATE log_head SET pruned = CASE WHEN seq < $1 THEN seq ELSE $1 END WHERE pruned < $1`, upTo)
+		_, err := s.q.Exec(ctx, `DELETE FROM log_event WHERE seq <= (SELECT CASE WHEN pruned < $1 THEN $1 ELSE pruned END FROM log_head)
+			AND (kind <> 'dead' OR expires_at <= $2)`, upTo, ms(t))
 		if err != nil {
 			return failure(err)
 		}
-		_, err = s.q.Exec(ctx, `DELETE FROM log_event WHERE seq <= (SELECT pruned FROM log_head)
-			AND (kind <> 'dead' OR expires_at <= $1)`, ms(t))
-		return failure(err)
+		s.tx.AtCommit(nil, `UPDATE log_head SET pruned = CASE WHEN seq < $1 THEN seq ELSE $1 END WHERE pruned < $1`, upTo)
+		return nil
 	})
 }
 

@@ -3,6 +3,7 @@
 package sqlstore_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"tollgate/keymanager"
 	"tollgate/keymanager/store"
@@ -113,6 +115,60 @@ func TestPostgresSharedByTwo(t *testing.T) {
 		if h, err := s.Head(ctx); err != nil || h.Seq != 8*each {
 			t.Errorf("head %v, %v", h, err)
 		}
+	}
+}
+
+// TestPostgresPruneLeavesTheHead: however long it takes to prune, a revocation
+// can be written meanwhile.
+func TestPostgresPruneLeavesTheHead(t *testing.T) {
+	ctx := t.Context()
+	dsn := storetest.Postgres(t)
+	s := openPostgres(t, dsn+"&lock_timeout=60s", sqlstore.Options{StatementTimeout: time.Minute})
+	write := func() error {
+		ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+		defer cancel()
+		_, err := s.InTx(ctx, func(s store.Store) error { return s.Append(ctx, store.LogEvent{API: "a"}) })
+		return err
+	}
+	if err := write(); err != nil {
+		t.Fatal(err)
+	}
+	other, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Close(context.WithoutCancel(ctx)) }()
+	if _, err := other.Exec(ctx, `BEGIN; SELECT seq FROM log_event FOR UPDATE`); err != nil { // the slow disk
+		t.Fatal(err)
+	}
+	pruned := make(chan error, 1)
+	go func() { pruned <- s.Prune(ctx, 1, time.Now()) }()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		waiting, err := s.Texts(ctx, 1, `SELECT 'waits' FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'DELETE FROM log_event%'`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(waiting) > 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the pruning never began")
+		}
+	}
+	if err := write(); err != nil {
+		t.Errorf("an event while the log is being pruned: %v", err)
+	}
+	select {
+	case err := <-pruned:
+		t.Errorf("the pruning ended before the event was written: %v", err)
+	default:
+	}
+	if _, err := other.Exec(ctx, `ROLLBACK`); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-pruned; err != nil {
+		t.Error(err)
 	}
 }
 
