@@ -85,7 +85,7 @@ func New(o Options) (http.Handler, error) {
 	m.api.OpenAPI().Components.Schemas.RegisterTypeAlias(errorModelType, problemType)
 	m.api.UseMiddleware(s.gate)
 	for _, noun := range []func(*mount){
-		mountOrganizations, mountUsers, mountTiers, mountAPIs,
+		mountOrganizations, mountUsers, mountTiers, mountAPIs, mountImport,
 		mountApplications, mountKeys, mountSecrets, mountAPIKeys,
 		mountSubscriptions, mountApply, mountGateways, mountAudit, mountTokens,
 	} {

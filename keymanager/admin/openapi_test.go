@@ -38,6 +38,10 @@ func TestOpenAPIDocument(t *testing.T) {
 				t.Errorf("%s: no problem for %d", r.id, status)
 			}
 		}
+		makes := r.method == "PUT" && !strings.HasSuffix(r.path, "/state") && r.id != "put-key" || r.id == "import-api" || strings.HasPrefix(r.id, "create-")
+		if made := op.Responses.Status(201) != nil; made != makes {
+			t.Errorf("%s: answers 201: %t", r.id, made)
+		}
 		if len(op.Tags) != 1 || op.Summary == "" || !strings.Contains(op.Description, "tollgate:") {
 			t.Errorf("%s: tags %v, %q, %q", r.id, op.Tags, op.Summary, op.Description)
 		}

@@ -66,7 +66,7 @@ func mountManaged[T, S any](m *mount, r resource[T, S]) {
 			}
 			return &objectOut[S]{Status: http.StatusOK, ETag: etag(o.Revision), Body: o}, err
 		})
-	route(m, operation{id: k.put, method: http.MethodPut, path: r.collection + r.item, tag: k.kind, summary: "Make one of the " + r.many + ", or replace it"},
+	route(m, operation{id: k.put, method: http.MethodPut, path: r.collection + r.item, tag: k.kind, makes: true, summary: "Make one of the " + r.many + ", or replace it"},
 		func(ctx context.Context, in *putIn[S]) (*objectOut[S], error) {
 			spec, err := in.Body.read()
 			if err != nil {

@@ -46,6 +46,7 @@ var rights = map[string]right{
 	"put-api":       publishers,
 	"delete-api":    publishers,
 	"set-api-state": publishers,
+	"import-api":    publishers,
 
 	// An application that has scopes tollgate:* is for administrators to
 	// change, with its keys: see guardScopes.

@@ -28,6 +28,7 @@ var mayUse = map[string][]string{
 	"put-api":                {orgAdmin, publisher},
 	"delete-api":             {orgAdmin, publisher},
 	"set-api-state":          {orgAdmin, publisher},
+	"import-api":             {orgAdmin, publisher},
 	"list-applications":      {orgAdmin, subscriber},
 	"get-application":        {orgAdmin, subscriber},
 	"put-application":        {orgAdmin, subscriber},

@@ -26,16 +26,17 @@ type mount struct {
 
 // operation is what is said of a route beside its types.
 type operation struct {
-	id      string // also the row of rights
-	method  string
-	path    string // below Prefix
-	tag     string
-	summary string
-	status  int           // of success; 0: 200, or 204 without a body
-	maxBody int64         // bytes; 0: 1 MiB
-	timeout time.Duration // of the whole request; 0: requestTimeout
-	// bodyless: an empty body is as good as {}.
-	bodyless bool
+	id       string // also the row of rights
+	method   string
+	path     string // below Prefix
+	tag      string
+	summary  string
+	status   int           // of success; 0: 200, or 204 without a body
+	maxBody  int64         // bytes; 0: 1 MiB
+	timeout  time.Duration // of the whole request; 0: requestTimeout
+	makes    bool          // it can answer 201 instead of 200
+	bodyless bool          // an empty body is as good as {}
+	reads    []string      // media types of a body that is not JSON of a schema
 }
 
 const (
@@ -69,11 +70,15 @@ func route[I, O any](m *mount, op operation, handle func(ctx context.Context, in
 		// must not come before the handler's own.
 		BodyReadTimeout: 2 * op.timeout,
 		Errors:          []int{400, 401, 403, 404, 503},
+		Responses:       map[string]*huma.Response{},
 		Metadata:        map[string]any{"timeout": op.timeout},
 		Security:        []map[string][]string{{"accessToken": texts(r.wanted())}},
 	}
 	if op.method != http.MethodGet && op.method != http.MethodDelete {
-		h.RequestBody = &huma.RequestBody{}
+		h.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{}}
+		for _, mt := range op.reads {
+			h.RequestBody.Content[mt] = &huma.MediaType{Schema: &huma.Schema{}}
+		}
 	}
 	if r.system {
 		h.Description = fmt.Sprintf("Needs the scope %s and an application of the organization %s.", keymanager.ScopeAdmin, SystemOrganization)
@@ -91,6 +96,14 @@ func route[I, O any](m *mount, op operation, handle func(ctx context.Context, in
 		}
 		return out, nil
 	})
+	if ok := h.Responses["200"]; op.makes && ok != nil {
+		made := *ok
+		made.Description = http.StatusText(http.StatusCreated)
+		h.Responses["201"] = &made
+	}
+	for _, mt := range op.reads { // huma calls the first one binary data
+		h.RequestBody.Content[mt].Schema = &huma.Schema{Description: "a document"}
+	}
 	if op.bodyless {
 		h.RequestBody.Required = false
 	}
