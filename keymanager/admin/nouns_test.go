@@ -213,6 +213,10 @@ func TestStates(t *testing.T) {
 		t.Errorf("after the put: %s", got.body)
 	}
 	w.want(403, subscriber, "PUT", sub, `{"application":"shop","api":"pets/1.0.0","tier":"Silver","state":"UNBLOCKED"}`)
+	w.want(403, subscriber, "DELETE", sub, "") // nor by making it anew
+	state(publisher, sub, "UNBLOCKED", 200)
+	w.want(204, subscriber, "DELETE", sub, "")
+	w.put(subscriber, sub, `{"application":"shop","api":"pets/1.0.0","tier":"Silver"}`)
 
 	state(publisher, pets, "CREATED", 200)
 	state(publisher, pets, "RETIRED", 422)

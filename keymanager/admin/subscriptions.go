@@ -87,6 +87,9 @@ func subscriptions() *managed[keymanager.Subscription, SubscriptionSpec] {
 			return tx.st.UpdateSubscription(ctx, s)
 		},
 		remove: func(ctx context.Context, tx *txn, s *keymanager.Subscription) error {
+			if err := guardState(tx.caller, s.State, keymanager.Unblocked); err != nil {
+				return err
+			}
 			return tx.st.DeleteSubscription(ctx, s.ID)
 		},
 	}
@@ -113,8 +116,8 @@ func buildSubscription(ctx context.Context, tx *txn, c *checks, org keymanager.O
 			sub.PendingTier = old.PendingTier
 		}
 	}
-	if sub.State != was && !publishers.allows(tx.caller) {
-		return nil, forbidden("/state", "it takes %s to change the state of a subscription", joined(publishers.wanted()))
+	if err := guardState(tx.caller, was, sub.State); err != nil {
+		return nil, err
 	}
 	if s.Application != "" {
 		sub.ApplicationID = unresolved
@@ -138,6 +141,16 @@ func buildSubscription(ctx context.Context, tx *txn, c *checks, org keymanager.O
 	}
 	c.fields = append(c.fields, keymanager.ValidateSubscription(sub)...)
 	return sub, nil
+}
+
+// guardState keeps the state of a subscription for publishers. Deleting one
+// counts as a change to UNBLOCKED, which is what the next one made would be.
+func guardState(c Caller, was, next keymanager.SubscriptionState) error {
+	if next == was || publishers.allows(c) {
+		return nil
+	}
+	return forbidden("/state", "it takes %s to change the state of a subscription, or to delete one that is not %s",
+		joined(publishers.wanted()), keymanager.Unblocked)
 }
 
 // cannotMove refuses a reference that differs from what is stored.
