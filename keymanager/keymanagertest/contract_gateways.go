@@ -13,7 +13,8 @@ var gatewayCases = []testCase{
 		pos := s.World.Stale(t, keymanager.Stale{Application: "x"})
 		node := keymanager.NodeState{ID: "n", Connected: true, Acknowledged: pos,
 			Rejected: []keymanager.RejectedResource{{Node: "n", Type: "t", Name: "r", API: "a", Reason: "no"}}}
-		report := keymanager.GatewayState{Kind: keymanager.GatewayXDS, ID: "1", Group: "g", Phase: keymanager.PhaseSyncing, Nodes: []keymanager.NodeState{node}}
+		report := keymanager.GatewayState{Kind: keymanager.GatewayXDS, ID: "1", Group: "g", Phase: keymanager.PhaseSyncing,
+			Nodes: []keymanager.NodeState{node}, Rejected: []keymanager.RejectedResource{{API: "a", Reason: "no"}}}
 		for _, r := range []keymanager.GatewayState{report, {Kind: keymanager.GatewayAuthz, ID: "1", Phase: keymanager.PhaseLive, Confirmed: pos}} {
 			if err := s.Gateways.Report(t.Context(), r); err != nil {
 				t.Fatal(err)
@@ -23,7 +24,7 @@ var gatewayCases = []testCase{
 		if err := s.Gateways.Report(t.Context(), report); err != nil {
 			t.Fatal(err)
 		}
-		report.Nodes[0] = keymanager.NodeState{} // the caller's again
+		report.Nodes[0], report.Rejected[0] = keymanager.NodeState{}, keymanager.RejectedResource{} // the caller's again
 		states := s.World.States(t)
 		if len(states) != 2 {
 			t.Fatalf("states are %+v, want two parts", states)
@@ -34,6 +35,9 @@ var gatewayCases = []testCase{
 			}
 			if got.Kind == keymanager.GatewayXDS && (len(got.Nodes) != 1 || got.Nodes[0].ID != "n" || len(got.Nodes[0].Rejected) != 1) {
 				t.Errorf("nodes are %+v", got.Nodes)
+			}
+			if got.Kind == keymanager.GatewayXDS && (len(got.Rejected) != 1 || got.Rejected[0].API != "a") {
+				t.Errorf("rejected is %+v", got.Rejected)
 			}
 		}
 	}},

@@ -32,7 +32,7 @@ func (k *KeyManager) Report(ctx context.Context, s keymanager.GatewayState) erro
 	if (s.Kind != keymanager.GatewayAuthz && s.Kind != keymanager.GatewayXDS) || s.ID == "" || len(s.ID) > 200 {
 		return keymanager.Errorf(keymanager.KindInvalid, "a report needs a kind and an id")
 	}
-	s.Nodes = slices.Clone(s.Nodes)
+	s.Nodes, s.Rejected = slices.Clone(s.Nodes), slices.Clone(s.Rejected)
 	s.At = k.opts.Now()
 	k.gateways.states[gatewayKey{s.Kind, s.ID}] = s
 	return nil

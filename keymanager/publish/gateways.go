@@ -70,7 +70,7 @@ func (g *Gateways) Report(ctx context.Context, s keymanager.GatewayState) error 
 	if err := keymanager.Invalid("gateway report", wrong); err != nil {
 		return err
 	}
-	s.Nodes = cloneNodes(s.Nodes)
+	s = clone(s)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s.At = g.opts.Now()
@@ -91,8 +91,7 @@ func (g *Gateways) States() []keymanager.GatewayState {
 	g.sweep()
 	out := make([]keymanager.GatewayState, 0, len(g.parts))
 	for _, s := range g.parts {
-		s.Nodes = cloneNodes(s.Nodes)
-		out = append(out, s)
+		out = append(out, clone(s))
 	}
 	g.mu.Unlock()
 	slices.SortFunc(out, func(a, b keymanager.GatewayState) int {
@@ -164,10 +163,11 @@ func (g *Gateways) missing(pos keymanager.Position) []string {
 	return out
 }
 
-func cloneNodes(nodes []keymanager.NodeState) []keymanager.NodeState {
-	out := slices.Clone(nodes)
-	for i := range out {
-		out[i].Rejected = slices.Clone(out[i].Rejected)
+// clone copies a state, so that neither side can change what the other holds.
+func clone(s keymanager.GatewayState) keymanager.GatewayState {
+	s.Rejected, s.Nodes = slices.Clone(s.Rejected), slices.Clone(s.Nodes)
+	for i := range s.Nodes {
+		s.Nodes[i].Rejected = slices.Clone(s.Nodes[i].Rejected)
 	}
-	return out
+	return s
 }
