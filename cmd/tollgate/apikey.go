@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"time"
@@ -111,6 +113,9 @@ func newAPIKeyRevokeCommand() *cobra.Command {
 // shown once, and leaves none behind if that fails. An existing one is kept.
 func reserveFile(path string, make func() error) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s exists, and is not overwritten: name another file with --output", path)
+	}
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,12 @@ func newApplyCommand() *cobra.Command {
 			"documents and applies them in one transaction; what is wrong is named with file and line, and then nothing is\n" +
 			"applied. What is as described already is left alone.",
 		Example: "  tollgate apply -f apis/\n  tollgate apply -f shop.yaml --dry-run\n  tollgate apply -f shop.yaml --wait=10s",
-		Args:    cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("what is %q? files are named with -f, and a time to wait with a sign: --wait=10s", args[0])
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			docs, err := readManifests(files, cmd.InOrStdin())
 			if err != nil {
@@ -115,20 +120,22 @@ func (c *client) apply(ctx context.Context, docs []document, opts applyOptions) 
 
 // printApplied tells what became of each document.
 func printApplied(w io.Writer, docs []document, r *admin.ApplyResult, opts applyOptions) error {
-	would := ""
-	if r.DryRun {
-		would = "would be "
-	}
 	for _, d := range r.Documents {
-		_, _ = fmt.Fprintf(w, "%s %s %s%s\n", d.Kind, cell(d.Organization+"/"+d.Name), would, d.Action)
+		action := d.Action
+		if r.DryRun && (d.Action == "created" || d.Action == "updated") {
+			action = "would be " + d.Action
+		}
+		_, _ = fmt.Fprintf(w, "%s %s %s\n", d.Kind, cell(d.Organization+"/"+d.Name), action)
 		for _, c := range d.Changes {
 			_, _ = fmt.Fprintf(w, "    %s:%d %s: %s → %s\n", docs[d.Document].File, docs[d.Document].Line(c.Pointer),
 				c.Pointer, shownValue(c.Before), shownValue(c.After))
 		}
 	}
-	summary := fmt.Sprintf("%s%d created, %d updated, %d unchanged", would, r.Created, r.Updated, r.Unchanged)
+	summary := fmt.Sprintf("%d created, %d updated, %d unchanged", r.Created, r.Updated, r.Unchanged)
 	switch {
-	case r.DryRun, r.Created+r.Updated == 0:
+	case r.DryRun:
+		summary = fmt.Sprintf("dry run, nothing is changed: %d to create, %d to update, %d as described", r.Created, r.Updated, r.Unchanged)
+	case r.Created+r.Updated == 0:
 	case r.Confirmed:
 		summary += "; the gateways use it"
 	case opts.Wait > 0:

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,6 +42,9 @@ func (f *clientFlags) open() (*client, error) {
 		path = filepath.Join(f.state, fileAdmin)
 	}
 	creds, err := readCredentials(path)
+	if errors.Is(err, fs.ErrNotExist) && f.credentials == "" {
+		return nil, fmt.Errorf("%s is not there: run this where Tollgate was started, or name its state folder with --state, or a credentials file with --credentials", path)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("credentials: %w", err)
 	}
@@ -85,28 +90,46 @@ func (c *client) requestToken(ctx context.Context, scopes ...string) (tokenAnswe
 	if len(scopes) > 0 {
 		form.Set("scope", strings.Join(scopes, " "))
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.creds.Server+"/oauth2/token", strings.NewReader(form.Encode()))
+	var answer tokenAnswer
+	err := c.oauth(ctx, "token", form, &answer)
+	if err == nil && answer.AccessToken == "" {
+		err = errors.New("token endpoint: the answer holds no access_token")
+	}
 	if err != nil {
 		return tokenAnswer{}, err
+	}
+	return answer, nil
+}
+
+// revokeToken revokes an access token of the client's own (RFC 7009).
+func (c *client) revokeToken(ctx context.Context, token string) error {
+	return c.oauth(ctx, "revoke", url.Values{"token": {token}}, nil)
+}
+
+// oauth sends a form to one of the OAuth endpoints, authenticated by the
+// client's own credentials.
+func (c *client) oauth(ctx context.Context, endpoint string, form url.Values, answer any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.creds.Server+"/oauth2/"+endpoint, strings.NewReader(form.Encode()))
+	if err != nil {
+		return err
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	// RFC 6749 section 2.3.1: both parts are form-encoded first.
 	req.SetBasicAuth(url.QueryEscape(string(c.creds.ConsumerKey)), url.QueryEscape(string(c.creds.ConsumerSecret)))
-	var answer tokenAnswer
 	var refusal struct {
 		Error       string `json:"error"`
 		Description string `json:"error_description"`
 	}
-	status, err := c.do(req, &answer, &refusal)
+	status, err := c.do(req, answer, &refusal)
 	switch {
 	case err != nil:
-		return tokenAnswer{}, err
+		return err
+	case status != http.StatusOK && refusal.Error == "":
+		return fmt.Errorf("%s endpoint: status %d", endpoint, status)
 	case status != http.StatusOK:
-		return tokenAnswer{}, fmt.Errorf("token endpoint: %s", strings.TrimSuffix(refusal.Error+": "+refusal.Description, ": "))
-	case answer.AccessToken == "":
-		return tokenAnswer{}, errors.New("token endpoint: the answer holds no access_token")
+		return fmt.Errorf("%s endpoint: %s", endpoint, strings.TrimSuffix(refusal.Error+": "+refusal.Description, ": "))
 	}
-	return answer, nil
+	return nil
 }
 
 // problem is a refusal of the management API (RFC 9457). Errors name places in
@@ -128,6 +151,9 @@ func (p *problem) Error() string {
 	var b strings.Builder
 	b.WriteString(p.Detail)
 	for _, f := range p.Errors {
+		if f.Detail == p.Detail { // one thing alone is wrong
+			continue
+		}
 		b.WriteString("\n  " + strings.TrimPrefix(f.Pointer+": ", ": ") + f.Detail)
 	}
 	return b.String()
@@ -198,6 +224,9 @@ const maxAnswer = 256 << 20
 // do sends req and decodes the body into answer (2xx) or refusal (the rest).
 func (c *client) do(req *http.Request, answer, refusal any) (int, error) {
 	res, err := c.http.Do(req)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return 0, fmt.Errorf("nobody listens at %s: is Tollgate running, and is that its key manager?", c.creds.Server)
+	}
 	if err != nil {
 		return 0, err
 	}

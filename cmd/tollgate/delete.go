@@ -23,6 +23,9 @@ func newDeleteCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := kind.checkName(args[1]); err != nil {
+				return err
+			}
 			c, err := flags.open()
 			if err != nil {
 				return err

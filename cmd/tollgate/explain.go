@@ -111,8 +111,10 @@ func (h explainHandler) explain(r *http.Request, q explainRequest) (*explainAnsw
 	if err != nil || !strings.HasPrefix(u.Path, "/") || (u.Scheme != "" && u.Scheme != "http" && u.Scheme != "https") {
 		return nil, errors.New("url: must be http://host/path or /path")
 	}
+	host := strings.ToLower(u.Hostname())
+	ours := slices.ContainsFunc(h.hosts, func(pattern string) bool { return matchesHost(pattern, host) })
 	e, err := h.authz.Explain(r.Context(), authz.Question{
-		Method: q.Method, Host: strings.ToLower(u.Hostname()), Path: u.RequestURI(),
+		Method: q.Method, Host: host, GroupHost: ours, Path: u.RequestURI(),
 		Credential: q.Credential, ClientAddress: q.ClientAddress, Referer: q.Referer,
 	})
 	if err != nil {
@@ -135,13 +137,22 @@ func (h explainHandler) explain(r *http.Request, q explainRequest) (*explainAnsw
 	if e.Subscription != nil {
 		a.Tier, a.State = e.Subscription.Tier, e.Subscription.State
 	}
-	if host := u.Hostname(); host != "" && !slices.Contains(h.hosts, host) {
+	if host != "" && !ours {
 		a.Note = fmt.Sprintf("only APIs that name the host %s answer there; all others answer at %s", host, strings.Join(h.hosts, ", "))
 	}
 	for _, s := range e.Steps {
 		a.Steps = append(a.Steps, explainStep(s))
 	}
 	return a, nil
+}
+
+// matchesHost reports whether a host is the one of the configuration, or one
+// below it if that is a wildcard.
+func matchesHost(pattern, host string) bool {
+	if below, ok := strings.CutPrefix(pattern, "*"); ok {
+		return len(host) > len(below) && strings.HasSuffix(host, below)
+	}
+	return pattern == host
 }
 
 // writeProblem answers as the management API does (RFC 9457).

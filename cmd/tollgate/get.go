@@ -35,6 +35,9 @@ func newGetCommand() *cobra.Command {
 			}
 			var items []json.RawMessage
 			if len(args) == 2 {
+				if err := kind.checkName(args[1]); err != nil {
+					return err
+				}
 				var one json.RawMessage
 				err = c.call(cmd.Context(), http.MethodGet, kind.path(org, args[1]), nil, &one)
 				items = []json.RawMessage{one}

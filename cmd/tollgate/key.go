@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -23,13 +24,21 @@ func (f *keyFlags) register(cmd *cobra.Command, withType, withOutput bool) {
 	cmd.GroupID = ""
 	cmd.Flags().StringVarP(&f.org, "organization", "n", string(admin.DefaultOrganization), "organization of the application")
 	if withType {
-		cmd.Flags().StringVar(&f.keyType, "type", string(keymanager.Production), "PRODUCTION or SANDBOX: the endpoints that it reaches")
+		f.keyType = string(keymanager.Production)
+		cmd.Flags().Var((*upperCase)(&f.keyType), "type", "PRODUCTION or SANDBOX: the endpoints that it reaches")
 	}
 	if withOutput {
 		cmd.Flags().StringVar(&f.output, "output", "", "0600 file to write the credential to; it must not exist")
 		_ = cmd.MarkFlagRequired("output")
 	}
 }
+
+// upperCase is the value of a flag that is typed in any case.
+type upperCase string
+
+func (u *upperCase) String() string     { return string(*u) }
+func (u *upperCase) Type() string       { return "string" }
+func (u *upperCase) Set(s string) error { *u = upperCase(strings.ToUpper(s)); return nil }
 
 // application returns the URL path of an application, with more below it.
 func (f *keyFlags) application(name string, more ...string) string {

@@ -49,7 +49,22 @@ func findKind(name string) (clientKind, error) {
 			return k, nil
 		}
 	}
-	return clientKind{}, fmt.Errorf("unknown kind %q; known are %s", name, kindNames())
+	return clientKind{}, fmt.Errorf("unknown kind %q; known are %s, and for get also gateways", name, kindNames())
+}
+
+// checkName refuses a name that cannot be one of the kind's, before it becomes
+// a URL that nothing is at.
+func (k clientKind) checkName(name string) error {
+	parts := strings.Split(name, "/")
+	switch {
+	case slices.Contains(parts, ""):
+		return fmt.Errorf("%q is not a name", name)
+	case k.names[0] == "apis" && len(parts) != 2:
+		return fmt.Errorf("%q is not an API: name it with its version, as in pets/1.0.0", name)
+	case k.names[0] == "users" && len(parts) > 2, k.names[0] != "apis" && k.names[0] != "users" && len(parts) > 1:
+		return fmt.Errorf("%q is not the name of one of the %s", name, k.names[0])
+	}
+	return nil
 }
 
 // path returns where the kind's objects are, or one of them ("" = all).

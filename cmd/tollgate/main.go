@@ -76,5 +76,25 @@ func newRoot() *cobra.Command {
 		newExplainCommand(),
 		newVersionCommand(),
 	)
+	showUsage(root)
 	return root
+}
+
+// showUsage adds to every complaint about arguments and flags what the command
+// wants.
+func showUsage(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil && cmd.HasParent() {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return fmt.Errorf("%w (usage: %s)", err, cmd.UseLine())
+			}
+			return nil
+		}
+	}
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())
+	})
+	for _, c := range cmd.Commands() {
+		showUsage(c)
+	}
 }

@@ -47,5 +47,39 @@ func newTokenCommand() *cobra.Command {
 	cmd.Flags().StringSliceVar(&scopes, "scope", nil, "scope to ask for; again for more (default: all that the application may have)")
 	cmd.Flags().StringVar(&output, "output", "", "write the token to this 0600 file instead of printing it")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "the whole answer: access_token, token_type, expires_in, scope")
+	cmd.AddCommand(newTokenRevokeCommand())
+	return cmd
+}
+
+func newTokenRevokeCommand() *cobra.Command {
+	var flags clientFlags
+	var file string
+	cmd := &cobra.Command{
+		Use:   "revoke",
+		Short: "Revoke an access token; gateways refuse it at once",
+		Long: "Revoke an access token that was issued to the consumer key of the credentials file. A token that is unknown or\n" +
+			"has ended is as good as revoked.",
+		Example: "  tollgate token revoke --credentials shop.json --token-file shop.token",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			token, err := readToken(file, cmd.InOrStdin())
+			if err != nil {
+				return err
+			}
+			c, err := flags.open()
+			if err != nil {
+				return err
+			}
+			if err := c.revokeToken(cmd.Context(), token); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), "the token is revoked")
+			return err
+		},
+	}
+	flags.register(cmd)
+	cmd.GroupID = ""
+	cmd.Flags().StringVar(&file, "token-file", "", "file with the access token, or - for standard input")
+	_ = cmd.MarkFlagRequired("token-file")
 	return cmd
 }
