@@ -174,6 +174,12 @@ func (p *problem) fill(status int) {
 	}
 }
 
+// rawBody is a body that is not JSON of ours.
+type rawBody struct {
+	content   []byte
+	mediaType string
+}
+
 // call sends a request to the management API and decodes its answer. A refusal
 // is a *problem.
 func (c *client) call(ctx context.Context, method, path string, body, answer any) error {
@@ -195,12 +201,16 @@ func (c *client) send(ctx context.Context, method, path string, body, answer any
 		c.token = token.AccessToken
 	}
 	var reader io.Reader
-	if body != nil {
+	raw, isRaw := body.(rawBody)
+	if body != nil && !isRaw {
 		data, err := json.Marshal(body)
 		if err != nil {
 			return err
 		}
-		reader = bytes.NewReader(data)
+		raw = rawBody{data, "application/json"}
+	}
+	if body != nil {
+		reader = bytes.NewReader(raw.content)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, c.creds.Server+path, reader)
 	if err != nil {
@@ -208,7 +218,7 @@ func (c *client) send(ctx context.Context, method, path string, body, answer any
 	}
 	req.Header.Set("Authorization", "Bearer "+c.token)
 	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Content-Type", raw.mediaType)
 	}
 	status, err := c.do(req, answer, refusal)
 	if err == nil && (status < 200 || status > 299) {

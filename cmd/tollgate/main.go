@@ -68,6 +68,7 @@ func newRoot() *cobra.Command {
 		newEnvoyCommand(),
 		newCheckConfigCommand(),
 		newApplyCommand(),
+		newImportCommand(),
 		newGetCommand(),
 		newDeleteCommand(),
 		newKeyCommand(),
