@@ -1,7 +1,6 @@
 package keymanager
 
 import (
-	"net/url"
 	"strings"
 	"time"
 )
@@ -135,31 +134,6 @@ func (a *API) Segment() string {
 	return s
 }
 
-// BackendPath returns the base path of the API's back ends, which all its
-// endpoints share, without a trailing slash ("" is the root).
-func (a *API) BackendPath() string {
-	for _, list := range [][]string{a.Production, a.Sandbox} {
-		for _, raw := range list {
-			if u, err := url.Parse(raw); err == nil {
-				return strings.TrimRight(u.EscapedPath(), "/")
-			}
-		}
-	}
-	return ""
-}
-
-// Endpoints returns the URLs that a key type reaches.
-func (a *API) Endpoints(t KeyType) []string {
-	switch t {
-	case Production:
-		return a.Production
-	case Sandbox:
-		return a.Sandbox
-	default:
-		return nil
-	}
-}
-
 // Takes reports whether the API takes credentials of scheme s. An API that
 // names no scheme takes access tokens and API keys from headers.
 func (a *API) Takes(s SecurityScheme) bool {
@@ -172,20 +146,4 @@ func (a *API) Takes(s SecurityScheme) bool {
 		}
 	}
 	return false
-}
-
-// ScopeSet returns each scope that a resource of the API names, once, in order
-// of appearance.
-func (a *API) ScopeSet() []Scope {
-	var out []Scope
-	seen := map[Scope]bool{}
-	for _, r := range a.Resources {
-		for _, s := range r.Scopes {
-			if !seen[s] {
-				seen[s] = true
-				out = append(out, s)
-			}
-		}
-	}
-	return out
 }

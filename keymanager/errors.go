@@ -52,10 +52,9 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Errorf returns an Error of kind k. A %w operand becomes its cause too.
+// Errorf returns an Error of kind k without a cause.
 func Errorf(k Kind, format string, args ...any) *Error {
-	err := fmt.Errorf(format, args...)
-	return &Error{Kind: k, Detail: err.Error(), Err: nil}
+	return &Error{Kind: k, Detail: fmt.Sprintf(format, args...)}
 }
 
 // Invalid returns an Error of KindInvalid for fields, or nil when there are
