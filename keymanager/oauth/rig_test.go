@@ -58,7 +58,6 @@ type rig struct {
 	minter  *token.Minter
 	server  *httptest.Server
 	log     *safeBuffer
-	from    string // header of the address that requests come from
 	// client is at home in organization acme and subscribed to two APIs.
 	client credentials
 }

@@ -1,0 +1,154 @@
+package rig
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Client is the credential of a consumer key.
+type Client struct{ ID, Secret string }
+
+// Issue gets an access token of the client at the key manager.
+func (r *Rig) Issue(t testing.TB, c Client, scopes ...string) string {
+	t.Helper()
+	form := url.Values{"grant_type": {"client_credentials"}}
+	if len(scopes) > 0 {
+		form.Set("scope", strings.Join(scopes, " "))
+	}
+	a := c.Post(t, "http://"+r.KeyManager+"/oauth2/token", form)
+	var token struct {
+		AccessToken string `json:"access_token"`
+	}
+	if err := json.Unmarshal([]byte(a.Body), &token); err != nil || token.AccessToken == "" {
+		t.Fatalf("no token: %d %s", a.Status, a.Body)
+	}
+	return token.AccessToken
+}
+
+// Post sends a form with the client's credential.
+func (c Client) Post(t testing.TB, to string, form url.Values) Answer {
+	t.Helper()
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, to, strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	user := url.QueryEscape(c.ID) + ":" + url.QueryEscape(c.Secret)
+	req.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(user)))
+	return send(t, req)
+}
+
+// Admin uses the management API with the credential in admin.json.
+type Admin struct {
+	url   string
+	token string
+}
+
+// Admin signs in. The key manager must be up.
+func (r *Rig) Admin(t testing.TB) *Admin {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(r.State, "admin.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c struct {
+		ConsumerKey    string `json:"consumer_key"`
+		ConsumerSecret string `json:"consumer_secret"`
+	}
+	if err := json.Unmarshal(data, &c); err != nil {
+		t.Fatal(err)
+	}
+	return &Admin{"http://" + r.KeyManager + "/api/v1", r.Issue(t, Client{c.ConsumerKey, c.ConsumerSecret})}
+}
+
+// Call sends a request with a JSON body (nil = none), and decodes the answer's.
+func (a *Admin) Call(t testing.TB, method, path string, body, into any) Answer {
+	t.Helper()
+	var reader io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reader = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(context.Background(), method, a.url+path, reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+a.token)
+	answer := send(t, req)
+	if into != nil && answer.Status < 300 {
+		if err := json.Unmarshal([]byte(answer.Body), into); err != nil {
+			t.Fatalf("%s %s: %v: %s", method, path, err, answer.Body)
+		}
+	}
+	return answer
+}
+
+// Must is Call for what has to succeed.
+func (a *Admin) Must(t testing.TB, method, path string, body, into any) {
+	t.Helper()
+	if answer := a.Call(t, method, path, body, into); answer.Status > 299 {
+		t.Fatalf("%s %s: %d %s", method, path, answer.Status, answer.Body)
+	}
+}
+
+// Apply applies a manifest. It returns the credentials of the keys that it
+// made, by name ("shop/PRODUCTION").
+func (a *Admin) Apply(t testing.TB, manifest string) map[string]Client {
+	t.Helper()
+	var documents []any
+	for dec := yaml.NewDecoder(strings.NewReader(manifest)); ; {
+		var document any
+		err := dec.Decode(&document)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		documents = append(documents, document)
+	}
+	var result struct {
+		Documents []struct {
+			Kind, Name string
+			Secret     *struct{ ConsumerKey, ClientSecret string }
+		} `json:"documents"`
+	}
+	a.Must(t, http.MethodPost, "/apply", map[string]any{"documents": documents, "wait": "10s"}, &result)
+	keys := map[string]Client{}
+	for _, d := range result.Documents {
+		if d.Secret != nil {
+			keys[d.Name] = Client{d.Secret.ConsumerKey, d.Secret.ClientSecret}
+		}
+	}
+	return keys
+}
+
+func send(t testing.TB, req *http.Request) Answer {
+	t.Helper()
+	res, err := direct.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Answer{res.StatusCode, res.Header, string(body)}
+}
