@@ -109,9 +109,9 @@ func newAPIKeyRevokeCommand() *cobra.Command {
 	return cmd
 }
 
-// reserveFile makes sure that a file can be written before make makes what is
+// reserveFile makes sure that a file can be written before write makes what is
 // shown once, and leaves none behind if that fails. An existing one is kept.
-func reserveFile(path string, make func() error) error {
+func reserveFile(path string, write func() error) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s exists, and is not overwritten: name another file with --output", path)
@@ -122,7 +122,7 @@ func reserveFile(path string, make func() error) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if err := make(); err != nil {
+	if err := write(); err != nil {
 		if info, serr := os.Stat(path); serr == nil && info.Size() == 0 {
 			_ = os.Remove(path)
 		}

@@ -75,8 +75,8 @@ type applyOptions struct {
 	Wait         time.Duration
 }
 
-// applyProblem is a refusal of apply: each error names a document.
-type applyProblem struct {
+// applyError is a refusal of apply: each error names a document.
+type applyError struct {
 	problem
 	Errors []struct {
 		problemField
@@ -100,7 +100,7 @@ func (c *client) apply(ctx context.Context, docs []document, opts applyOptions) 
 		request.Documents = append(request.Documents, d.JSON)
 	}
 	var result admin.ApplyResult
-	refusal := &applyProblem{}
+	refusal := &applyError{}
 	err := c.send(ctx, http.MethodPost, admin.Prefix+"/apply", request, &result, refusal)
 	if !errors.Is(err, errRefused) {
 		return &result, err

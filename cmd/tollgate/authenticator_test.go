@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net/http"
 	"net/http/httptest"
 	"testing"
 
@@ -43,7 +44,7 @@ func TestAuthenticator(t *testing.T) {
 		{"not known because of trouble", []string{"Bearer token"}, nil, broken, broken},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			r := httptest.NewRequest("GET", "/api/v1/gateways", nil)
+			r := httptest.NewRequest(http.MethodGet, "/api/v1/gateways", nil)
 			for _, h := range tc.headers {
 				r.Header.Add("Authorization", h)
 			}

@@ -74,7 +74,7 @@ func TestConfigRefuses(t *testing.T) {
 		env        []string
 		want       []string // parts of the message, one for each line of it
 	}{
-		{name: "unknown key", yaml: "log:\n  levle: info\n", want: []string{`c.yaml:2: unknown key "levle"; allowed: format, level`}},
+		{name: "unknown key", yaml: "log:\n  colour: info\n", want: []string{`c.yaml:2: unknown key "colour"; allowed: format, level`}},
 		{name: "unknown section", yaml: "\nloging: {}\n", want: []string{`c.yaml:2: unknown key "loging"`}},
 		{name: "duplicate key", yaml: "log:\n  level: info\n  level: warn\n", want: []string{`c.yaml:3: mapping key "level" already defined at line 2`}},
 		{name: "duplicate section", yaml: "log: {}\nops: {}\nlog: {}\n", want: []string{`c.yaml:3: mapping key "log" already defined at line 1`}},
@@ -96,7 +96,7 @@ func TestConfigRefuses(t *testing.T) {
 		{name: "a DSN for another database", yaml: "store:\n  dsn: mysql://u:canary@h/d\n", want: []string{"c.yaml:2: store.dsn: must be postgres://"}},
 		{name: "a relative socket", yaml: "authz:\n  socket: authz.sock\n", want: []string{"c.yaml:2: authz.socket:"}},
 		{name: "both DSN and file", yaml: "store:\n  dsn: postgres://h/d\n  dsn_file: /x\n", want: []string{"store.dsn: give dsn or dsn_file"}},
-		{name: "unknown variable", env: []string{"TOLLGATE_LOG_LEVLE=info"}, want: []string{"TOLLGATE_LOG_LEVLE: no setting has this name"}},
+		{name: "unknown variable", env: []string{"TOLLGATE_LOG_COLOUR=info"}, want: []string{"TOLLGATE_LOG_COLOUR: no setting has this name"}},
 		{name: "bad variable", env: []string{"TOLLGATE_AUTHZ_MAX_STALE=20m"}, want: []string{"TOLLGATE_AUTHZ_MAX_STALE: authz.max_stale: 20m is not between"}},
 		{name: "bad number in a variable", env: []string{"TOLLGATE_AUTHZ_CACHE_ENTRIES=x"}, want: []string{`TOLLGATE_AUTHZ_CACHE_ENTRIES: "x" is not a whole number`}},
 	} {

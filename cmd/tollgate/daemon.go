@@ -54,7 +54,7 @@ func (d *daemon) open(ctx context.Context) (err error) {
 	if d.credentials, err = firstStart(ctx, d.store, keys, d.state, serverURL(d.keyManager.Addr()), d.log); err != nil {
 		return err
 	}
-	return d.wire(keys)
+	return d.wire(keys) //nolint:contextcheck // what the parts begin ends with run, not with the start
 }
 
 // listen opens every address, so that a taken one ends the start at once.

@@ -80,13 +80,12 @@ func runDev(ctx context.Context, cfg Config, stdout, stderr io.Writer) error {
 	}
 	return d.run(ctx, front, func(ctx context.Context) error {
 		page, err := d.prepareDemo(ctx)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil // stopped before it was ready
-			}
-			return err
+		if err == nil {
+			_, err = io.WriteString(stdout, page)
 		}
-		_, err = io.WriteString(stdout, page)
+		if ctx.Err() != nil {
+			err = nil // stopped before it was ready
+		}
 		return err
 	})
 }

@@ -43,11 +43,11 @@ func (u *upperCase) Set(s string) error { *u = upperCase(strings.ToUpper(s)); re
 // application returns the URL path of an application, with more below it.
 func (f *keyFlags) application(name string, more ...string) string {
 	kind, _ := findKind("application")
-	p := kind.path(f.org, name)
+	parts := []string{kind.path(f.org, name)}
 	for _, m := range more {
-		p += "/" + url.PathEscape(m)
+		parts = append(parts, url.PathEscape(m))
 	}
-	return p
+	return strings.Join(parts, "/")
 }
 
 func newKeyCommand() *cobra.Command {

@@ -80,10 +80,11 @@ func (k clientKind) path(org, name string) string {
 	if k.names[0] == "users" && !strings.Contains(name, "/") {
 		name = "PRIMARY/" + name
 	}
+	parts := []string{p}
 	for part := range strings.SplitSeq(name, "/") {
-		p += "/" + url.PathEscape(part)
+		parts = append(parts, url.PathEscape(part))
 	}
-	return p
+	return strings.Join(parts, "/")
 }
 
 // listed is one page of a collection.

@@ -17,7 +17,7 @@ func TestReadiness(t *testing.T) {
 	h := newOps(&r, prometheus.NewRegistry())
 	get := func(path string) (int, string) {
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 		return w.Code, w.Body.String()
 	}
 	if status, _ := get("/readyz"); status != http.StatusServiceUnavailable {
@@ -47,7 +47,7 @@ func TestReadiness(t *testing.T) {
 }
 
 func TestSample(t *testing.T) {
-	r := httptest.NewRequest("POST", "/pets?x=1", strings.NewReader("body"))
+	r := httptest.NewRequest(http.MethodPost, "/pets?x=1", strings.NewReader("body"))
 	r.Header.Add("X-Two", "a")
 	r.Header.Add("X-Two", "b")
 	w := httptest.NewRecorder()

@@ -111,10 +111,11 @@ func listeningInodes(table string, port uint16, set map[string]bool) {
 // describePID returns "123 (tollgate dev)". Only the program and its first
 // word are shown: further arguments may be private.
 func describePID(pid string) string {
-	if _, err := strconv.Atoi(pid); err != nil {
+	n, err := strconv.Atoi(pid)
+	if err != nil {
 		return "unknown"
 	}
-	line, err := os.ReadFile("/proc/" + pid + "/cmdline")
+	line, err := os.ReadFile("/proc/" + strconv.Itoa(n) + "/cmdline")
 	if err != nil || len(line) == 0 {
 		return pid
 	}

@@ -40,9 +40,9 @@ func newServeCommand() *cobra.Command {
 // serverFlags are the flags that serve, dev and migrate share. A flag wins over
 // the environment, and that over the file.
 type serverFlags struct {
-	file                                 string
-	state, gateway, keyManager, ops, dsn string
-	logLevel                             string
+	file                            string
+	state, gateway, keyManager, ops string
+	logLevel                        string
 }
 
 func (f *serverFlags) register(flags *pflag.FlagSet) {

@@ -37,7 +37,7 @@ func listenUnix(ctx context.Context, what, path string) (net.Listener, error) {
 		u.SetUnlinkOnClose(false) // it would remove "fresh"
 	}
 	s := &unixSocket{Listener: l, path: path}
-	if err = os.Chmod(fresh, 0o660); err == nil {
+	if err = os.Chmod(fresh, 0o660); err == nil { //nolint:gosec // Envoy may run as another user of our group
 		if s.file, err = os.Lstat(fresh); err == nil {
 			err = os.Rename(fresh, path)
 		}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -28,8 +29,12 @@ type task struct {
 // Then it ends them stage by stage, the last one first, and waits for each:
 // who is served ends before who serves. It returns what failed first.
 func runStages(ctx context.Context, stages ...[]task) error {
-	failed, fail := context.WithCancelCause(context.Background())
-	defer fail(nil)
+	failed := make(chan struct{}) // closed when the first error is in first
+	var once sync.Once
+	var first error
+	fail := func(err error) {
+		once.Do(func() { first = err; close(failed) })
+	}
 	groups := make([]errgroup.Group, len(stages))
 	cancels := make([]context.CancelFunc, len(stages))
 	for i, tasks := range stages {
@@ -49,15 +54,15 @@ func runStages(ctx context.Context, stages ...[]task) error {
 	}
 	select {
 	case <-ctx.Done():
-	case <-failed.Done():
+	case <-failed:
 	}
 	var late error
 	for i := len(stages) - 1; i >= 0; i-- {
 		cancels[i]()
 		late = errors.Join(late, groups[i].Wait())
 	}
-	if failed.Err() != nil {
-		return context.Cause(failed)
+	if first != nil {
+		return first
 	}
 	return late
 }
@@ -85,7 +90,9 @@ func httpTask(name string, l net.Listener, h http.Handler, log *slog.Logger) tas
 		if err := server.Shutdown(drain); err != nil {
 			_ = server.Close() // somebody does not come to an end
 		}
-		<-served
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
 		return nil
 	}}
 }

@@ -48,7 +48,7 @@ func openState(dir string) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o750); err != nil {
 		return nil, fmt.Errorf("state folder: %w", err)
 	}
 	if err := privateDir(dir); err != nil {

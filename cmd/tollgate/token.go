@@ -30,7 +30,7 @@ func newTokenCommand() *cobra.Command {
 			}
 			text := answer.AccessToken
 			if asJSON {
-				data, err := json.MarshalIndent(answer, "", "  ")
+				data, err := json.MarshalIndent(answer, "", "  ") //nolint:gosec // the token is what was asked for
 				if err != nil {
 					return err
 				}

@@ -120,7 +120,7 @@ func (d *daemon) group() (xds.Group, error) {
 	return xds.Group{
 		Name: g.Group, Hosts: g.Hosts,
 		Listeners:   []xds.Listener{{Address: address.Addr().String(), Port: address.Port()}},
-		TrustedHops: uint32(g.TrustedHops), //nolint:gosec // checked: 0 to 10
+		TrustedHops: uint32(g.TrustedHops), // checked: 0 to 10
 		AccessLog:   g.AccessLog,
 		KeyManager:  "unix:" + d.tokenSocket.Addr().String(),
 		CAFile:      caFile(g.CAFile),

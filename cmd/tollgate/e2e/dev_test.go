@@ -69,7 +69,7 @@ func identityHeaders(t *testing.T, r *rig.Rig, live string) {
 		a = r.Get("/pets/1.0.0/pets/7?color=red", live)
 	}
 	echo := a.Echo(t)
-	if echo.Method != "GET" || echo.Path != "/pets/7?color=red" {
+	if echo.Method != http.MethodGet || echo.Path != "/pets/7?color=red" {
 		t.Errorf("the back end saw %s %s", echo.Method, echo.Path)
 	}
 	for name, value := range map[string]string{
@@ -250,7 +250,7 @@ name: bad
 spec:
   version: 1.0.0
   context: bad/../context
-  productoin: [http://127.0.0.1:1/]
+  endpoints: [http://127.0.0.1:1/]
 ---
 kind: Subscription
 organization: default
@@ -261,7 +261,7 @@ spec: {application: nobody, api: good/1.0.0}
 	if err == nil {
 		t.Fatal("applied")
 	}
-	for _, part := range []string{"bad.yaml:17: /spec/productoin: ", "bad.yaml:22: /spec/application: ", "nothing was applied"} {
+	for _, part := range []string{"bad.yaml:17: /spec/endpoints: ", "bad.yaml:22: /spec/application: ", "nothing was applied"} {
 		if !strings.Contains(stderr, part) {
 			t.Errorf("%q is not in\n%s", part, stderr)
 		}

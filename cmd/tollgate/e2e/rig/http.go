@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -52,7 +53,7 @@ var direct = &http.Client{
 
 // Do sends a request. header holds name, value, name, value …
 func Do(method, url string, header ...string) (Answer, error) {
-	req, err := http.NewRequest(method, url, nil)
+	req, err := http.NewRequestWithContext(context.Background(), method, url, nil)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -85,7 +86,7 @@ func (r *Rig) Get(path, token string) Answer {
 // Sh runs a command line as a person would, and returns what it printed.
 func Sh(t testing.TB, command string) string {
 	t.Helper()
-	out, err := exec.Command("sh", "-c", command).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "sh", "-c", command).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", command, err, out)
 	}

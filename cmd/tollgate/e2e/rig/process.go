@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,7 +28,7 @@ func (r *Rig) Start(args ...string) *Process {
 	r.n++
 	name := filepath.Join(r.Logs, fmt.Sprintf("%02d-%s", r.n, args[0]))
 	p := &Process{t: r.t, stdout: name + ".stdout", stderr: name + ".stderr", done: make(chan struct{})}
-	p.cmd = exec.Command(Binary(r.t), args...)
+	p.cmd = exec.CommandContext(context.Background(), Binary(r.t), args...) // Cleanup ends it, gently
 	// A process group of its own, so that a signal to it is not one to the test.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	out, err := os.Create(p.stdout)

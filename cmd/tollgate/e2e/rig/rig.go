@@ -35,7 +35,7 @@ func Binary(t testing.TB) string {
 			return
 		}
 		build.path = filepath.Join(dir, "tollgate")
-		out, err := exec.Command("go", "build", "-o", build.path, "tollgate/cmd/tollgate").CombinedOutput()
+		out, err := exec.CommandContext(t.Context(), "go", "build", "-o", build.path, "tollgate/cmd/tollgate").CombinedOutput()
 		if err != nil {
 			build.err = fmt.Errorf("go build: %w\n%s", err, out)
 		}
@@ -124,7 +124,7 @@ func FreePorts(t testing.TB, n int) []string {
 	t.Helper()
 	var out []string
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -170,7 +170,7 @@ func (r *Rig) Tollgate(args ...string) string {
 func (r *Rig) Try(args ...string) (stdout, stderr string, err error) {
 	r.t.Helper()
 	var out, errs strings.Builder
-	cmd := exec.Command(Binary(r.t), append(args, "--state", r.State)...)
+	cmd := exec.CommandContext(r.t.Context(), Binary(r.t), append(args, "--state", r.State)...)
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err = cmd.Run()
 	return out.String(), errs.String(), err
