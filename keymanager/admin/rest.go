@@ -2,6 +2,8 @@ package admin
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -204,7 +206,26 @@ func (k *managed[T, S]) delete(ctx context.Context, tx *txn, org keymanager.Orga
 		}
 	}
 	if err := k.remove(ctx, tx, t); err != nil {
-		return err
+		return inUse(err, k.kind, name)
 	}
 	return tx.audit(ctx, org, "delete", k.kind, name, o.Spec, nil)
+}
+
+// usersOf says what stands in the way when an object of a kind is deleted.
+var usersOf = map[string]string{
+	kindOrganization: "its users, APIs, applications and subscriptions",
+	kindTier:         "the APIs, applications and subscriptions that name it",
+	kindUser:         "the applications it owns",
+	kindAPI:          "its subscriptions",
+}
+
+// inUse gives the store's refusal to delete what others refer to in the words
+// that people know the object by. It is the one conflict that has a cause.
+func inUse(err error, kind, name string) error {
+	e, ok := errors.AsType[*keymanager.Error](err)
+	if !ok || e.Kind != keymanager.KindConflict || e.Err == nil || usersOf[kind] == "" {
+		return err
+	}
+	return &keymanager.Error{Kind: e.Kind, Err: e.Err,
+		Detail: fmt.Sprintf("the %s %q is still in use; delete before it: %s", kind, name, usersOf[kind])}
 }
