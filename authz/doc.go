@@ -13,7 +13,8 @@
 //	Validator      one call: caches, then the key manager
 //	revoked        after every cache, on every request
 //	decision.go    the facts against the resource: the decision, a value
-//	response.go    the decision as a CheckResponse
+//	response.go    the decision as a CheckResponse: identity.go for the back end,
+//	               refusal.go for who is not let through
 //	record.go      metrics and the log line
 //
 // A refusal is a value. What cannot be decided is 503, never a denial and never
