@@ -18,12 +18,12 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, []string{"group"})
 	}
 	m := &metrics{
-		nacks:     counter("xds_nack_total", "Responses that an Envoy refused."),
-		responses: counter("xds_responses_total", "Responses sent to Envoys."),
-		bytes:     counter("xds_response_bytes_total", "Bytes of resources sent to Envoys."),
-		nodes:     gauge("xds_nodes", "Connected Envoys."),
-		apis:      gauge("xds_apis", "APIs of the gateway group."),
-		rejected:  gauge("xds_rejected_apis", "APIs whose newest content is not in use."),
+		nacks:     counter("tollgate_xds_nacks_total", "Responses that an Envoy refused."),
+		responses: counter("tollgate_xds_responses_total", "Responses sent to Envoys."),
+		bytes:     counter("tollgate_xds_response_bytes_total", "Bytes of resources sent to Envoys."),
+		nodes:     gauge("tollgate_xds_nodes", "Connected Envoys."),
+		apis:      gauge("tollgate_xds_apis", "APIs of the gateway group."),
+		rejected:  gauge("tollgate_xds_rejected_apis", "APIs whose newest content is not in use."),
 	}
 	if r == nil {
 		return m, nil
