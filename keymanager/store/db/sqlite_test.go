@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -221,6 +222,36 @@ func checkStatements(t *testing.T, d DB) {
 	}
 	if err := d.Ping(ctx); err != nil {
 		t.Errorf("after all that: %v", err)
+	}
+}
+
+// TestSQLiteWriterSurvivesItsCallers: whenever the context of a write ends, the
+// next write works. All writes share one connection, so one caller who hangs up
+// at the wrong moment must not leave it in a transaction.
+func TestSQLiteWriterSurvivesItsCallers(t *testing.T) {
+	d := openSQLite(t, filepath.Join(t.TempDir(), "test.db"))
+	if err := d.Migrate(t.Context(), testMigrations); err != nil {
+		t.Fatal(err)
+	}
+	write := func(ctx context.Context) error {
+		_, err := d.Exec(ctx, "INSERT INTO item (id, n) VALUES ('a', 1) ON CONFLICT (id) DO UPDATE SET n = item.n + 1")
+		return err
+	}
+	for i := range 1000 {
+		ctx, cancel := context.WithCancel(t.Context())
+		hungUp := make(chan struct{})
+		go func() {
+			defer close(hungUp)
+			time.Sleep(rand.N(200 * time.Microsecond)) // at any moment of the write
+			cancel()
+		}()
+		if err := write(ctx); err != nil && !errors.Is(err, ErrUnavailable) {
+			t.Fatalf("write %d, given up: %v", i, err)
+		}
+		<-hungUp
+	}
+	if err := write(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -30,10 +30,12 @@ func (w *writer) close() {
 	_ = w.stmts.close()
 }
 
-// discard closes a connection in a state that nobody knows.
+// discard closes a connection in a state that nobody knows, after its
+// statements, which cannot be closed without it.
 func (w *writer) discard() {
+	w.forget()
 	_ = w.conn.Raw(func(any) error { return driver.ErrBadConn })
-	w.close()
+	_ = w.stmts.close()
 }
 
 func (w *writer) exec(ctx context.Context, query string, args ...any) (int64, error) {
@@ -78,9 +80,9 @@ func (d *sqliteDB) once(ctx context.Context, fn func(Tx) error) (err error) {
 	if err != nil {
 		return err
 	}
-	committed := false
+	ended := false
 	defer func() { // also when fn panics
-		if !committed {
+		if !ended {
 			if _, err := w.exec(context.WithoutCancel(ctx), "ROLLBACK"); err != nil {
 				w.discard()
 				w = nil
@@ -88,9 +90,14 @@ func (d *sqliteDB) once(ctx context.Context, fn func(Tx) error) (err error) {
 		}
 		d.conn <- w
 	}()
-	if _, err := w.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
-		committed = true // nothing to roll back
+	// A context that ends now would leave open whether the transaction has
+	// begun: the driver says that it ended even if the statement was done. And
+	// a writer left in a transaction can begin no other.
+	if _, err := w.exec(context.WithoutCancel(ctx), "BEGIN IMMEDIATE"); err != nil {
 		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return unavailable(err)
 	}
 	tx := &sqliteTx{w: w}
 	if err := fn(tx); err != nil {
@@ -113,7 +120,7 @@ func (d *sqliteDB) once(ctx context.Context, fn func(Tx) error) (err error) {
 	if _, err := w.exec(context.WithoutCancel(ctx), "COMMIT"); err != nil {
 		return err
 	}
-	committed = true
+	ended = true
 	return nil
 }
 
