@@ -49,10 +49,10 @@ type content struct {
 // their last change, so that what is new since any change is found from the
 // end, whatever the number of resources.
 type entry struct {
-	name string
-	now  *content
-	// accepted: some Envoy has acknowledged now.
-	accepted   bool
+	name       string
+	now        *content
+	accepted   bool     // some Envoy has acknowledged now
+	refusal    *refusal // some Envoy has refused now, and none has accepted it
 	prev, next *entry
 }
 
@@ -71,10 +71,11 @@ type change struct {
 	version uint64
 	value   []byte
 
-	// Set by update: when the content came that is there now, and whether an
-	// Envoy has accepted it already (it was there before).
+	// Set by update: when the content came that is there now, and what Envoys have
+	// said of it if it was there before.
 	seq      uint64
 	accepted bool
+	refusal  *refusal
 }
 
 // refusal is a resource that an Envoy refused when it came alone.
@@ -89,8 +90,9 @@ type refusal struct {
 	reason string
 }
 
-// acceptance is the first acknowledgement of a table's content by any Envoy.
+// acceptance is the first acknowledgement of a content by any Envoy.
 type acceptance struct {
+	kind kind
 	name string
 	seq  uint64
 }
@@ -148,7 +150,7 @@ func (l *changeLog) update(changes []change) {
 			touched[c.kind] = true
 		}
 		if e := t.entries[c.name]; e != nil {
-			c.seq, c.accepted = e.now.seq, e.accepted
+			c.seq, c.accepted, c.refusal = e.now.seq, e.accepted, e.refusal
 		}
 	}
 	for _, st := range l.streams {
@@ -176,7 +178,7 @@ func (t *table) apply(c *change, seq uint64) bool {
 	default:
 		e.prev.next, e.next.prev = e.next, e.prev
 	}
-	e.now, e.accepted = &content{seq: seq, version: c.version, value: c.value}, false
+	e.now, e.accepted, e.refusal = &content{seq: seq, version: c.version, value: c.value}, false, nil
 	e.prev, e.next = t.ring.prev, &t.ring
 	e.prev.next, t.ring.prev = e, e
 	t.head = seq
@@ -309,22 +311,42 @@ func (l *changeLog) acknowledgedLocked(k kind) uint64 {
 	return low
 }
 
-// inUse reports whether every connected Envoy uses the tables as they were at
-// position seq: it has answered for them, and not refused one of names.
+// inUse reports whether every connected Envoy uses the named tables (all, if
+// none is named) as they are: it has answered for position seq and for their present content, and has
+// not refused it. (An answer to an older content says nothing: if it was a
+// refusal, the Envoy still uses the one before.)
 func (l *changeLog) inUse(names []string, seq uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if len(names) == 0 {
+		seq = l.tables[scopes].head
+	}
+	for _, n := range names {
+		if e := l.tables[scopes].entries[n]; e != nil {
+			seq = max(seq, e.now.seq)
+		}
+	}
 	for _, st := range l.streams {
-		if l.acknowledgedBy(st, scopes) < seq {
+		f := &st.feeds[scopes]
+		// One that has just come back may route as it did long ago.
+		if !f.answered || l.acknowledgedBy(st, scopes) < max(seq, f.start) {
 			return false
 		}
 		for _, n := range names {
-			if _, refused := st.feeds[scopes].refused[n]; refused {
+			if _, refused := f.refused[n]; refused {
 				return false
 			}
 		}
 	}
 	return true
+}
+
+// taken reports whether an Envoy has accepted a cluster as it is.
+func (l *changeLog) taken(cluster string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.tables[clusters].entries[cluster]
+	return e != nil && e.now.value != nil && e.accepted
 }
 
 func (l *changeLog) has(k kind, name string) bool {

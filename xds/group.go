@@ -25,7 +25,7 @@ type member struct {
 	moving   bool // want is not live yet
 	barrier  uint64
 	deadline time.Time // of the barrier
-	trial    bool      // one of several that may have spoilt a table: goes in alone
+	waits    bool      // one of several that may have spoilt a table: goes in alone
 	bad      *keymanager.RejectedResource
 	marks    []*mark
 }
@@ -34,8 +34,11 @@ type member struct {
 type segment struct {
 	name    string
 	members []*member
-	seq     uint64    // of its content in the log
-	trials  []*member // wait their turn
+	seq     uint64 // of its content in the log
+	inUse   bool   // an Envoy has accepted the content
+	// Of several that may have spoilt the table, one is let in after the other.
+	trial  *member
+	trials []*member // wait for their turn
 }
 
 // mark is a position of the catalog and what has to happen for it to be in
@@ -46,13 +49,12 @@ type mark struct {
 	seq  uint64
 }
 
-// retirement is a cluster to remove once no Envoy routes to it: when the tables
-// that took its routes away are in use everywhere.
+// retirement is what has to happen before a cluster is removed: no Envoy routes
+// to it any more, since the tables that took its routes away are in use
+// everywhere.
 type retirement struct {
-	member  *member
-	cluster string
-	tables  []string
-	seq     uint64
+	tables []string
+	seq    uint64
 }
 
 // group turns deliveries of the catalog into changes of its log, in the order
@@ -73,7 +75,8 @@ type group struct {
 	members  map[keymanager.APIID]*member
 	segments map[string]*segment
 	moving   map[*member]bool
-	retired  []retirement
+	trying   map[*segment]bool     // have trials
+	retired  map[string]retirement // by cluster
 	marks    []*mark
 	base     mark // the last one that every Envoy has acknowledged
 	seq      uint64
@@ -88,7 +91,7 @@ func newGroup(spec *Group, opts *Options, m *metrics, stated chan<- struct{}) (*
 		log:    newChangeLog(spec.Name, opts.Now, m, opts.WarmTimeout),
 		loaded: make(chan struct{}), stated: stated,
 		members: map[keymanager.APIID]*member{}, segments: map[string]*segment{},
-		moving: map[*member]bool{}, rejected: map[keymanager.APIID]*member{}, nodes: map[string]*nodeRecord{},
+		moving: map[*member]bool{}, trying: map[*segment]bool{}, retired: map[string]retirement{}, rejected: map[keymanager.APIID]*member{}, nodes: map[string]*nodeRecord{},
 	}
 	return g, g.publishOwn()
 }
@@ -182,6 +185,7 @@ func (g *group) step() time.Duration {
 	reverts := g.refuse(refusals, dirty)
 	g.take(inbox)
 	wait := g.advance(dirty, reverts)
+	g.tryNext()
 	g.retire()
 	g.settleMarks()
 	for _, d := range inbox {
@@ -248,7 +252,11 @@ func (g *group) take(inbox []delivery) {
 	}
 	g.log.update(puts)
 	for i := range puts {
-		g.members[apiOf(puts[i].name)].barrier = puts[i].seq
+		mb := g.members[apiOf(puts[i].name)]
+		mb.barrier = puts[i].seq
+		if r := puts[i].refusal; r != nil { // known to be bad: Envoy will not be asked again
+			g.refuseCluster(*r, nil)
+		}
 	}
 	for _, mb := range changed {
 		mb.deadline = g.opts.Now().Add(g.opts.WarmTimeout)
@@ -300,7 +308,7 @@ func (g *group) advance(dirty map[*segment]bool, moves []move) time.Duration {
 			g.settle(mb)
 			continue
 		}
-		if mb.trial && mb.want != nil {
+		if mb.waits && mb.want != nil {
 			continue
 		}
 		if left := mb.deadline.Sub(now); mb.want != nil && !mb.want.resolved && warm < mb.barrier && left > 0 {
@@ -399,21 +407,25 @@ func (g *group) rebuild(dirty map[*segment]bool, moves []move) {
 	g.log.update(changes)
 	touched := map[string]uint64{}
 	for i, s := range order {
-		s.seq = changes[i].seq
+		s.seq, s.inUse = changes[i].seq, false
 		if changes[i].accepted {
-			g.inUse(s)
+			g.tableInUse(s)
 		}
 		touched[s.name] = s.seq
 		g.seq = max(g.seq, s.seq)
-		if len(s.members) == 0 && len(s.trials) == 0 {
-			delete(g.segments, s.name)
-		}
+		g.forgetSegment(s)
 	}
 	for _, m := range moves {
 		g.settle(m.member)
 		if m.from != nil && (m.live == nil || m.live.cluster != m.from.cluster) {
 			g.leave(m.member, m.from, touched)
 		}
+	}
+}
+
+func (g *group) forgetSegment(s *segment) {
+	if len(s.members) == 0 && !g.trying[s] {
+		delete(g.segments, s.name)
 	}
 }
 
@@ -467,45 +479,47 @@ func (g *group) leave(mb *member, from *plan, touched map[string]uint64) {
 	if touched[from.segment] == 0 {
 		return // its table could not be built: it still routes there
 	}
-	r := retirement{
-		member: mb, cluster: from.cluster, seq: touched[from.segment],
-		tables: []string{scopeName(g.Name, from.segment)},
+	r := g.retired[from.cluster]
+	segments := []string{from.segment}
+	if mb.live != nil {
+		segments = append(segments, mb.live.segment)
 	}
-	if mb.live != nil && mb.live.segment != from.segment {
-		r.tables = append(r.tables, scopeName(g.Name, mb.live.segment))
-		r.seq = max(r.seq, touched[mb.live.segment])
+	for _, s := range segments {
+		if name := scopeName(g.Name, s); !slices.Contains(r.tables, name) {
+			r.tables = append(r.tables, name)
+		}
+		r.seq = max(r.seq, touched[s])
 	}
-	g.retired = append(g.retired, r)
+	g.retired[from.cluster] = r
 }
 
 // drop removes the cluster of a plan that is not to become live.
 func (g *group) drop(mb *member, p *plan) {
 	if p != nil && p != mb.live {
-		g.retired = append(g.retired, retirement{member: mb, cluster: p.cluster})
+		g.retired[p.cluster] = g.retired[p.cluster]
 	}
 }
 
 // retire removes the clusters that nothing routes to any more.
 func (g *group) retire() {
-	if len(g.retired) == 0 {
-		return
-	}
 	var out []change
-	g.retired = slices.DeleteFunc(g.retired, func(r retirement) bool {
-		mb := r.member
-		if now := g.members[mb.id]; now != nil {
-			mb = now
+	for cluster, r := range g.retired {
+		if !g.log.inUse(r.tables, r.seq) {
+			continue
 		}
-		for _, p := range []*plan{mb.want, mb.live} {
-			if p != nil && p.cluster == r.cluster {
-				return true // in use again
+		if mb := g.members[apiOf(cluster)]; mb != nil {
+			if mb.good.uses(cluster) && !mb.live.uses(cluster) {
+				continue // the routes may yet fall back to it
+			}
+			if mb.want.uses(cluster) || mb.live.uses(cluster) {
+				delete(g.retired, cluster) // in use again
+				continue
 			}
 		}
-		if mb.good != nil && mb.good.cluster == r.cluster || !g.log.inUse(r.tables, r.seq) {
-			return false
-		}
-		out = append(out, change{kind: clusters, name: r.cluster})
-		return true
-	})
+		delete(g.retired, cluster)
+		out = append(out, change{kind: clusters, name: cluster})
+	}
 	g.log.update(out)
 }
+
+func (p *plan) uses(cluster string) bool { return p != nil && p.cluster == cluster }

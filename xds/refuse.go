@@ -20,23 +20,36 @@ func (g *group) quarantine(mb *member, k kind, name, node, reason string) {
 }
 
 // accept takes what Envoys have put into use: where a later refusal falls back
-// to. A table that was spoilt by one of several lets the next one try.
+// to.
 func (g *group) accept(accepted []acceptance) {
 	for _, a := range accepted {
-		s := g.segments[g.segmentOf(a.name)]
-		if s == nil || s.seq != a.seq {
-			continue
+		switch a.kind {
+		case clusters:
+			if mb := g.members[apiOf(a.name)]; mb != nil && mb.live != nil {
+				g.commend(mb, g.segment(mb.live.segment))
+			}
+		case scopes:
+			if s := g.segments[g.segmentOf(a.name)]; s != nil && s.seq == a.seq {
+				g.tableInUse(s)
+			}
 		}
-		g.inUse(s)
 	}
 }
 
-// inUse notes that an Envoy uses the table as it is.
-func (g *group) inUse(s *segment) {
+// tableInUse notes that an Envoy uses the table as it is.
+func (g *group) tableInUse(s *segment) {
+	s.inUse = true
 	for _, mb := range s.members {
+		g.commend(mb, s)
+	}
+}
+
+// commend makes the live plan the one to fall back to, if an Envoy uses both
+// its routes and its cluster.
+func (g *group) commend(mb *member, s *segment) {
+	if mb.good != mb.live && s.inUse && g.log.taken(mb.live.cluster) {
 		mb.good = mb.live
 	}
-	g.nextTrial(s)
 }
 
 // refuse takes what Envoys did not accept when it came alone, and takes the
@@ -64,7 +77,7 @@ func (g *group) refuseCluster(r refusal, dirty map[*segment]bool) []move {
 	mb := g.members[apiOf(r.name)]
 	switch {
 	case mb == nil:
-	case mb.live != nil && mb.live.cluster == r.name && (mb.good == nil || mb.good.cluster != r.name):
+	case dirty != nil && mb.live != nil && mb.live.cluster == r.name && (mb.good == nil || mb.good.cluster != r.name):
 		return []move{g.fallBack(mb, r, dirty)}
 	case mb.want != nil && mb.want != mb.live && mb.want.cluster == r.name:
 		g.drop(mb, mb.want)
@@ -88,24 +101,26 @@ func (g *group) refuseTable(r refusal, dirty map[*segment]bool) []move {
 			suspects = append(suspects, mb)
 		}
 	}
+	if len(suspects) == 0 {
+		return nil // nothing to take back
+	}
+	s.seq, s.inUse = 0, false // other Envoys refuse it too: once is enough
 	if len(suspects) == 1 {
-		m := g.fallBack(suspects[0], r, dirty)
-		g.nextTrial(s)
-		return []move{m}
+		return []move{g.fallBack(suspects[0], r, dirty)}
 	}
 	var out []move
 	slices.SortFunc(suspects, func(a, b *member) int { return compareRev(a.live, b.live) })
 	for _, mb := range suspects {
 		from := mb.live
 		g.setLive(mb, mb.good, dirty)
-		mb.trial, mb.moving = true, true
+		mb.waits, mb.moving = true, true
 		g.moving[mb] = true
 		if !slices.Contains(s.trials, mb) {
 			s.trials = append(s.trials, mb)
 		}
 		out = append(out, move{member: mb, from: from, revert: true})
 	}
-	g.nextTrial(s)
+	s.trial, g.trying[s] = nil, true
 	return out
 }
 
@@ -113,7 +128,7 @@ func (g *group) refuseTable(r refusal, dirty map[*segment]bool) []move {
 func (g *group) fallBack(mb *member, r refusal, dirty map[*segment]bool) move {
 	refused := mb.live
 	g.setLive(mb, mb.good, dirty)
-	if mb.want == refused {
+	if mb.want == refused || r.kind == clusters && mb.want != nil && mb.want.cluster == r.name {
 		mb.want = mb.good
 		g.quarantine(mb, r.kind, r.name, r.node, r.reason)
 	}
@@ -122,16 +137,26 @@ func (g *group) fallBack(mb *member, r refusal, dirty map[*segment]bool) move {
 	return move{member: mb, from: refused, revert: true}
 }
 
-// nextTrial lets the next of several suspects into their table.
-func (g *group) nextTrial(s *segment) {
-	for len(s.trials) > 0 {
-		mb := s.trials[0]
-		s.trials = s.trials[1:]
-		mb.trial = false
-		if mb.moving && mb.want != mb.live {
-			g.log.wake()
-			return
+// tryNext lets the next of several suspects into its table, when the one before
+// is accepted, refused, or gone.
+func (g *group) tryNext() {
+	for s := range g.trying {
+		if mb := s.trial; mb != nil {
+			onItsWay := mb.moving && mb.want != mb.live
+			inDoubt := mb.live != nil && mb.live.segment == s.name && mb.live != mb.good && !s.inUse
+			if onItsWay || inDoubt {
+				continue
+			}
 		}
+		s.trial = nil
+		if len(s.trials) == 0 {
+			delete(g.trying, s)
+			g.forgetSegment(s)
+			continue
+		}
+		s.trial, s.trials = s.trials[0], s.trials[1:]
+		s.trial.waits = false
+		g.log.wake()
 	}
 }
 

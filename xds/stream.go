@@ -142,7 +142,7 @@ func (l *changeLog) flush(st *stream, k kind) {
 		}
 		f.answered, f.first = true, f.first[len(part):]
 	}
-	if len(f.removals) > 0 && l.acknowledgedBy(st, scopes) >= f.start {
+	if len(f.removals) > 0 && l.usesTables(st) {
 		if !l.send(st, k, t.only(f.removals)) {
 			return
 		}
@@ -163,6 +163,12 @@ func (l *changeLog) flush(st *stream, k kind) {
 		f.sent = part[len(part)-1].sent.seq
 		pending = pending[len(part):]
 	}
+}
+
+// usesTables reports whether the Envoy has every table as it is: none on its
+// way, none refused.
+func (l *changeLog) usesTables(st *stream) bool {
+	return l.acknowledgedBy(st, scopes) >= l.tables[scopes].head && st.feeds[scopes].answered && len(st.feeds[scopes].refused) == 0
 }
 
 // send hands a response to the stream's goroutine. The watch is open, so the
@@ -212,27 +218,31 @@ func (l *changeLog) answered(st *stream, k kind, req *discoveryv3.DeltaDiscovery
 			return
 		}
 		l.metrics.refused(l.group, k)
-		l.refuse(st, k, l.tables[k].only(b.items), req.GetErrorDetail().GetMessage())
+		if rest := l.tables[k].only(b.items); len(b.items) == 1 {
+			l.refuse(st, k, rest, req.GetErrorDetail().GetMessage())
+		} else if half := (len(rest) + 1) / 2; half > 0 {
+			// What Envoy says is not read: it does not always name the resource.
+			f.again = append(f.again, rest[:half:half])
+			if half < len(rest) {
+				f.again = append(f.again, rest[half:])
+			}
+		}
 		return
 	}
 }
 
-// refuse halves what was refused, until one resource stands alone: it stays at
-// its last acknowledged content on this stream, and the group is told. What the
-// refusal says is not read: it does not always name the resource.
+// refuse notes a resource that was refused when it stood alone: it stays at its
+// last acknowledged content on this stream, and the group is told. One that has
+// changed meanwhile says nothing.
 func (l *changeLog) refuse(st *stream, k kind, items []item, reason string) {
-	f := &st.feeds[k]
-	switch len(items) {
-	case 0:
-	case 1:
-		it := items[0]
-		f.refused[it.entry.name] = refused{it.sent, shorten(reason), l.now()}
-		l.refusals = append(l.refusals, refusal{
-			kind: k, name: it.entry.name, now: it.sent, node: st.node, only: it.entry.accepted, reason: shorten(reason),
-		})
-	default:
-		half := len(items) / 2
-		f.again = append(f.again, items[:half:half], items[half:])
+	for _, it := range items {
+		reason = shorten(reason)
+		st.feeds[k].refused[it.entry.name] = refused{it.sent, reason, l.now()}
+		r := refusal{kind: k, name: it.entry.name, now: it.sent, node: st.node, only: it.entry.accepted, reason: reason}
+		l.refusals = append(l.refusals, r)
+		if !r.only {
+			it.entry.refusal = &r
+		}
 	}
 }
 
@@ -241,10 +251,8 @@ func (l *changeLog) accept(k kind, it item) {
 	if it.entry.accepted || !l.tables[k].current(it) {
 		return
 	}
-	it.entry.accepted = true
-	if k == scopes {
-		l.accepted = append(l.accepted, acceptance{it.entry.name, it.sent.seq})
-	}
+	it.entry.accepted, it.entry.refusal = true, nil
+	l.accepted = append(l.accepted, acceptance{k, it.entry.name, it.sent.seq})
 }
 
 // acknowledgedBy returns the position up to which the Envoy has answered for
