@@ -59,7 +59,7 @@ func (h *histogram) observe(d time.Duration) {
 	p.sum.Add(int64(d))
 }
 
-func (h *histogram) metric(desc *prometheus.Desc) prometheus.Metric {
+func (h *histogram) metric(desc *prometheus.Desc, labels ...string) prometheus.Metric {
 	var count uint64
 	var sum time.Duration
 	cumulative := make(map[float64]uint64, len(bounds))
@@ -74,5 +74,5 @@ func (h *histogram) metric(desc *prometheus.Desc) prometheus.Metric {
 	for j := range h.parts {
 		sum += time.Duration(h.parts[j].sum.Load())
 	}
-	return prometheus.MustNewConstHistogram(desc, count, sum.Seconds(), cumulative)
+	return prometheus.MustNewConstHistogram(desc, count, sum.Seconds(), cumulative, labels...)
 }

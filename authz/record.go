@@ -17,24 +17,40 @@ import (
 type recorder struct {
 	log       *slog.Logger
 	decisions [numReasons]counter
-	seconds   histogram
+	stages    [numStages]histogram
 
 	ahead, behind counter // routes older and newer than the catalog here
 	complained    atomic.Int64
 }
 
+// stage is a part of a Check whose duration is measured.
+type stage uint8
+
+const (
+	wholeCheck  stage = iota // from the message received to the answer
+	catalogWait              // until the catalog is as new as the route; rare
+	verdictWait              // until caches or key manager have answered
+	numStages
+)
+
+// String returns the label of the stage.
+func (s stage) String() string { return [numStages]string{"total", "catalog", "verdict"}[s] }
+
 func newRecorder(log *slog.Logger) *recorder { return &recorder{log: log} }
 
-// decided takes note of a decision: one line per refusal at level info, and per
-// allowed request at debug.
+// decided takes note of a decision: one line per refusal at level info (error
+// where Envoy itself sent what it never should), and per allowed request at
+// debug.
 func (rec *recorder) decided(ctx context.Context, r *Request, d *Decision, took time.Duration) {
 	rec.decisions[d.Reason].add()
-	rec.seconds.observe(took)
+	rec.stages[wholeCheck].observe(took)
 	level, message := slog.LevelInfo, "refused"
-	switch d.Reason.outcome() {
-	case outcomeOK:
+	switch {
+	case d.Reason.outcome() == outcomeOK:
 		level, message = slog.LevelDebug, "allowed"
-	case outcomeError:
+	case d.Reason == noAPI, d.Reason == malformedCheck, d.Reason == wrongGateway:
+		level, message = slog.LevelError, "not decided: Envoy is not configured as it must be"
+	case d.Reason.outcome() == outcomeError:
 		message = "not decided"
 	}
 	if !rec.log.Enabled(ctx, level) {
@@ -91,7 +107,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	decisionsDesc   = desc("decisions_total", "Checks answered, by code and reason.", "code", "reason")
-	secondsDesc     = desc("check_seconds", "Duration of a Check, from the message received to the answer.")
+	secondsDesc     = desc("check_seconds", "Duration of a Check by stage: total, catalog (waiting until it is as new as the route), verdict (caches or key manager).", "stage")
 	skewDesc        = desc("catalog_skew_total", "Checks whose route was older (ahead) or newer (behind) than the catalog here.", "catalog")
 	phaseDesc       = desc("phase", "1 for the phase that authz is in.", "phase")
 	lagDesc         = desc("revocation_lag_seconds", "How long ago everything that was revoked by then had taken effect here.")
@@ -118,7 +134,9 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 	for r := range numReasons {
 		send(decisionsDesc, prometheus.CounterValue, float64(s.record.decisions[r].value()), r.text().code, r.String())
 	}
-	ch <- s.record.seconds.metric(secondsDesc)
+	for st := range numStages {
+		ch <- s.record.stages[st].metric(secondsDesc, st.String())
+	}
 	send(skewDesc, prometheus.CounterValue, float64(s.record.ahead.value()), "ahead")
 	send(skewDesc, prometheus.CounterValue, float64(s.record.behind.value()), "behind")
 

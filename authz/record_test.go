@@ -62,7 +62,9 @@ func TestMetrics(t *testing.T) {
 		"decisions_total 900900 no_api_id":          1,
 		"decisions_total 900906 method_refused":     1,
 		"decisions_total 900901 revoked":            0,
-		"check_seconds":                             6,
+		"check_seconds total":                       6,
+		"check_seconds verdict":                     2,
+		"check_seconds catalog":                     0,
 		"catalog_skew_total ahead":                  0,
 		"phase LIVE":                                1,
 		"phase BLIND":                               0,
@@ -89,8 +91,8 @@ func TestHistogram(t *testing.T) {
 	for _, d := range []time.Duration{0, 2 * time.Microsecond, 3 * time.Microsecond, time.Second, time.Hour} {
 		h.observe(d)
 	}
-	var m = gather(t, collectorOf(func() prometheus.Metric { return h.metric(secondsDesc) }))
-	if m["check_seconds"] != 5 {
+	var m = gather(t, collectorOf(func() prometheus.Metric { return h.metric(secondsDesc, "total") }))
+	if m["check_seconds total"] != 5 {
 		t.Errorf("%v", m)
 	}
 	want := []uint64{2, 3}
@@ -166,7 +168,7 @@ func TestOneLineForEachDecision(t *testing.T) {
 			"level": "INFO", "msg": "refused", "request_id": "", "code": "900906", "reason": "method_refused", "method": "other", "api": "api-pets",
 		}},
 		{call{api: "-", path: "/x"}, map[string]any{
-			"level": "INFO", "msg": "not decided", "request_id": "", "code": "900900", "reason": "no_api_id", "method": "GET",
+			"level": "ERROR", "msg": "not decided: Envoy is not configured as it must be", "request_id": "", "code": "900900", "reason": "no_api_id", "method": "GET",
 		}},
 	} {
 		r.check(t, tt.c)

@@ -62,9 +62,12 @@ func (s *Server) api(ctx context.Context, r *Request, now time.Time) (*apis.API,
 func (s *Server) catchUp(ctx context.Context, r *Request) (*apis.API, Reason) {
 	if s.apis.Position().Seq < r.Rev {
 		s.record.behind.add()
+		begun := s.now()
 		ctx, cancel := context.WithTimeout(ctx, s.catalogWait)
 		defer cancel()
-		if !s.apis.Await(ctx, r.Rev) {
+		reached := s.apis.Await(ctx, r.Rev)
+		s.record.stages[catalogWait].observe(s.now().Sub(begun))
+		if !reached {
 			return nil, behind
 		}
 	}
@@ -79,9 +82,12 @@ func (s *Server) catchUp(ctx context.Context, r *Request) (*apis.API, Reason) {
 func (s *Server) ask(ctx context.Context, r *Request, d *Decision, validator keymanager.Validator) {
 	q := keymanager.Query{Credential: d.Credential, API: d.API.ID}
 	for range 2 {
+		begun := s.now()
 		v, err := validator.Validate(ctx, q)
+		now := s.now()
+		s.record.stages[verdictWait].observe(now.Sub(begun))
 		if err != nil {
-			d.Reason = s.unanswered(err)
+			d.Reason = s.unanswered(err, now)
 			return
 		}
 		if v == nil {
@@ -93,16 +99,16 @@ func (s *Server) ask(ctx context.Context, r *Request, d *Decision, validator key
 			q.Since = s.revoked.Newer(v)
 			continue
 		}
-		d.finish(r, v, since, s.now())
+		d.finish(r, v, since, now)
 		return
 	}
 }
 
 // unanswered says why nothing is known. An outage is never a denial.
-func (s *Server) unanswered(err error) Reason {
+func (s *Server) unanswered(err error, now time.Time) Reason {
 	if errors.Is(err, cache.ErrBusy) {
 		return overloaded
 	}
-	s.record.failed(err, s.now())
+	s.record.failed(err, now)
 	return keyManagerUnavailable
 }
