@@ -74,7 +74,7 @@ func TestAuthzFails(t *testing.T) {
 				if res.Body != tc.body || res.Header.Get("Retry-After") != "1" {
 					t.Errorf("body %s, headers %v", res.Body, res.Header)
 				}
-			case refusal(t, res).Code != "900900" || res.Header.Get("Content-Type") != "application/json":
+			case refusal(t, res).Code != "900900" || res.Header.Get("Content-Type") != "application/json" || res.Header.Get("Retry-After") != "1":
 				t.Errorf("body %s, headers %v", res.Body, res.Header)
 			}
 		})

@@ -22,8 +22,8 @@ import (
 func localReplies() *hcmv3.LocalReplyConfig {
 	unanswered := []*accesslogv3.AccessLogFilter{byFlag("UAEX"), withoutReason()}
 	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{
-		mapper(both(byStatus(accesslogv3.ComparisonFilter_EQ, 503, "tollgate.lr.authz_unavailable"), unanswered...),
-			"900900", "Unclassified Authentication Failure", "Authorization is unavailable"),
+		later(mapper(both(byStatus(accesslogv3.ComparisonFilter_EQ, 503, "tollgate.lr.authz_unavailable"), unanswered...),
+			"900900", "Unclassified Authentication Failure", "Authorization is unavailable")),
 		mapper(both(byStatus(accesslogv3.ComparisonFilter_GE, 500, "tollgate.lr.authz_invalid"), unanswered...),
 			sameStatus, "Internal Server Error", "Authorization failed"),
 		{Filter: byFlag("UAEX")}, // authz's own words
@@ -49,6 +49,15 @@ func mapper(filter *accesslogv3.AccessLogFilter, code, message, description stri
 			"code": code, "message": message, "description": description, "request_id": "%REQ(X-REQUEST-ID)%",
 		})},
 	}
+}
+
+// later adds Retry-After: an outage is not the caller's fault.
+func later(m *hcmv3.ResponseMapper) *hcmv3.ResponseMapper {
+	m.HeadersToAdd = []*corev3.HeaderValueOption{{
+		Header:       &corev3.HeaderValue{Key: "retry-after", Value: "1"},
+		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	}}
+	return m
 }
 
 func byFlag(flags ...string) *accesslogv3.AccessLogFilter {
