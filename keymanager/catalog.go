@@ -38,7 +38,7 @@ const (
 	SnapshotBegin MessageType = iota + 1
 	SnapshotEnd
 	Item
-	Heartbeat // nothing happened up to At; every second
+	Heartbeat // nothing more happened up to At; every second, and when the head moved without an Item
 )
 
 // Mark is the place of a message in its stream. The log is dense but a stream

@@ -113,7 +113,7 @@ func contained(f func() (*Result, error)) (result *Result, err error) {
 
 // read does the work: text to tree, tree to document, document to API.
 func read(ctx context.Context, document []byte, as As) (*Result, error) {
-	tree, err := parse(document)
+	tree, err := parse(ctx, document)
 	if err != nil {
 		return nil, err
 	}

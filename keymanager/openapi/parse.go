@@ -2,6 +2,7 @@ package openapi
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,16 +21,17 @@ const (
 
 // parse reads a document into maps, lists and scalars. A name that stands twice
 // in one map is refused: it would be anyone's guess which of them holds.
-func parse(document []byte) (map[string]any, error) {
+func parse(ctx context.Context, document []byte) (map[string]any, error) {
 	if !utf8.Valid(document) {
 		return nil, invalid("", "the document is not UTF-8")
 	}
 	document = bytes.TrimPrefix(document, []byte("\ufeff"))
 	text, read := bytes.TrimSpace(document), parseYAML
+	b := &budget{ctx: ctx}
 	if bytes.HasPrefix(text, []byte("{")) {
 		read = parseJSON
 	}
-	tree, err := read(text)
+	tree, err := read(b, text)
 	if err != nil {
 		return nil, invalid("", "%v", err)
 	}
@@ -41,10 +43,16 @@ func parse(document []byte) (map[string]any, error) {
 }
 
 // budget bounds the work on one document.
-type budget struct{ nodes int }
+type budget struct {
+	ctx   context.Context
+	nodes int
+}
 
 func (b *budget) spend(depth int) error {
 	b.nodes++
+	if b.nodes%1024 == 0 && b.ctx.Err() != nil {
+		return b.ctx.Err()
+	}
 	if b.nodes > maxNodes {
 		return fmt.Errorf("the document has more than %d values", maxNodes)
 	}
@@ -54,10 +62,9 @@ func (b *budget) spend(depth int) error {
 	return nil
 }
 
-func parseJSON(text []byte) (any, error) {
+func parseJSON(b *budget, text []byte) (any, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
-	var b budget
 	v, err := b.json(d, 0)
 	if err == nil {
 		if _, err = d.Token(); errors.Is(err, io.EOF) {
@@ -111,7 +118,7 @@ func (b *budget) json(d *json.Decoder, depth int) (any, error) {
 	}
 }
 
-func parseYAML(text []byte) (any, error) {
+func parseYAML(b *budget, text []byte) (any, error) {
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	var root yaml.Node
 	if err := d.Decode(&root); err != nil {
@@ -120,7 +127,6 @@ func parseYAML(text []byte) (any, error) {
 	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return nil, errors.New("more than one YAML document")
 	}
-	var b budget
 	return b.yaml(&root, 0, "")
 }
 

@@ -3,6 +3,7 @@ package publish_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -120,6 +121,28 @@ func TestWaitUntilConfirmed(t *testing.T) {
 	for range waiters {
 		if err := <-done; err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// A report wakes whoever waits. Nothing shows that a waiter already waits, so
+// that there are many turns.
+func TestReportWakes(t *testing.T) {
+	g, _ := newGateways(t, time.Hour)
+	report(t, g, authz("a", 1))
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for seq := uint64(2); seq < 500; seq++ {
+		started, done := make(chan struct{}), make(chan error, 1)
+		go func() {
+			close(started)
+			done <- g.Wait(ctx, at(seq))
+		}()
+		<-started
+		runtime.Gosched()
+		report(t, g, authz("a", seq))
+		if err := <-done; err != nil {
+			t.Fatalf("turn %d: %v", seq, err)
 		}
 	}
 }

@@ -329,6 +329,7 @@ func TestLogThatLosesItsPlace(t *testing.T) {
 		want string
 	}{
 		{"hole at the end", func(m *memory) { m.hole = m.head.Seq + 1 }, "end@7"},
+		{"last event missing", func(m *memory) { m.head.Seq++ }, "end@6"},
 		{"new epoch", func(m *memory) { m.head.Epoch[0]++ }, "end@5"},
 		{"rewound", func(m *memory) { m.head.Seq, m.events = 2, m.events[:2] }, "end@2"},
 		{"pruned ahead of the reader", func(m *memory) {
@@ -394,6 +395,16 @@ func TestWakes(t *testing.T) {
 		m.do(func() { m.wake = make(chan struct{}, 1) })
 		m.stale()
 		r.await(t, "stale@2")
+	})
+	t.Run("closed, and closed again", func(t *testing.T) {
+		m := newMemory()
+		m.wake = make(chan struct{})
+		close(m.wake)
+		s, _ := start(t, wakesOnly(m))
+		follow(t, s, dawn).await(t, "beat@0")
+		if n := m.count("Wake"); n > 2 {
+			t.Errorf("asked for wakes %d times", n)
+		}
 	})
 	t.Run("closed", func(t *testing.T) {
 		m := newMemory()
