@@ -57,7 +57,7 @@ const (
 
 	pairKey   = 1 // an entry of a map, and config.core.v3.HeaderValue
 	pairValue = 2
-	pairRaw   = 3 // HeaderValue.raw_value
+	headerRaw = 3 // HeaderValue alone
 )
 
 // parse reads an encoded CheckRequest, in place and without the fields that
@@ -87,18 +87,17 @@ func (r *Request) http(field int, v string) bool {
 	case httpPath:
 		r.Path = v
 	case httpHeaders:
-		return r.header(v)
+		return r.header(pair(v, 0))
 	case httpHeaderMap:
 		return each(v, func(field int, header string) bool {
-			return field != headerMapHeaders || r.header(header)
+			return field != headerMapHeaders || r.header(pair(header, headerRaw))
 		})
 	}
 	return true
 }
 
 // header takes one header. Names are in lower case, as Envoy has them.
-func (r *Request) header(encoded string) bool {
-	name, value, ok := pair(encoded)
+func (r *Request) header(name, value string, ok bool) bool {
 	switch name {
 	case envoy.HeaderAuthorization:
 		r.Authorization.add(value)
@@ -121,7 +120,7 @@ func (r *Request) header(encoded string) bool {
 func (h *Header) add(value string) { h.Value, h.Count = value, h.Count+1 }
 
 func (r *Request) extension(encoded string) bool {
-	name, value, ok := pair(encoded)
+	name, value, ok := pair(encoded, 0)
 	switch name {
 	case envoy.ContextAPI:
 		r.API = keymanager.APIID(value)
@@ -147,8 +146,9 @@ func decimal(s string) (n uint64, bad bool) {
 // grpc reports whether the caller speaks gRPC; gRPC-web arrives so too.
 func (r *Request) grpc() bool { return strings.HasPrefix(r.ContentType, "application/grpc") }
 
-// pair reads a map entry or a HeaderValue.
-func pair(encoded string) (key, value string, ok bool) {
+// pair reads a map entry or a HeaderValue, whose value may be in another field;
+// 0 is none.
+func pair(encoded string, rawField int) (key, value string, ok bool) {
 	raw := ""
 	for encoded != "" {
 		field, v, rest, ok := next(encoded)
@@ -160,7 +160,7 @@ func pair(encoded string) (key, value string, ok bool) {
 			key = v
 		case pairValue:
 			value = v
-		case pairRaw:
+		case rawField:
 			raw = v
 		}
 		encoded = rest

@@ -117,6 +117,7 @@ func TestDecimal(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(marshal(f, call{path: "/a?b", headers: []string{"apikey", "k", "authorization", "Bearer x"}}.message())))
 	f.Add([]byte("\x0a\x00"))
+	f.Add([]byte("\x0a\x0aR\x08\x0a\x03rev\x1a\x010")) // a map has no third field
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var got Request
 		var m authv3.CheckRequest
@@ -150,10 +151,10 @@ func reference(m *authv3.CheckRequest) (r Request) {
 		r.extension(mapEntry(name, value))
 	}
 	for name, value := range http.GetHeaders() {
-		r.header(mapEntry(name, value))
+		r.header(name, value, true)
 	}
 	for _, h := range http.GetHeaderMap().GetHeaders() {
-		r.header(mapEntry(h.GetKey(), oneOf(h)))
+		r.header(h.GetKey(), oneOf(h), true)
 	}
 	return r
 }

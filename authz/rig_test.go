@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -125,7 +126,7 @@ func (r *rig) serve(t testing.TB) (authv3.AuthorizationClient, *grpc.ClientConn)
 	dir, err := os.MkdirTemp("/tmp", "authz")
 	must(t, err)
 	path := filepath.Join(dir, "s")
-	l, err := ListenUnix(SocketOptions{Path: path})
+	l, err := net.Listen("unix", path)
 	must(t, err)
 	done := make(chan error, 1)
 	go func() { done <- r.server.GRPC().Serve(l) }()
