@@ -142,3 +142,17 @@ func TestBootstrapInterrupted(t *testing.T) {
 		}
 	}
 }
+
+// TestAdministratorsCannotLockThemselvesOut: without its owner the built-in
+// application gets no token any more, and nobody could change that back.
+func TestAdministratorsCannotLockThemselvesOut(t *testing.T) {
+	w := newWorld(t)
+	for _, path := range []string{"/organizations/system/users/PRIMARY/admin", "/organizations/system/users/admin"} {
+		if a := w.do(system, "PUT", path, `{"status":"DISABLED"}`); a.status != 404 && (a.status != 422 || a.text("errors/0/pointer") != "/status") {
+			t.Errorf("PUT %s: %d %s", path, a.status, a.body)
+		}
+	}
+	w.want(422, system, "POST", "/apply", `{"documents":[{"kind":"User","organization":"system","name":"admin","spec":{"status":"DISABLED"}}]}`)
+	w.put(system, "/organizations/system/users/PRIMARY/admin", `{"email":"admin@example.org"}`)
+	w.put(system, inDefault+"/users/PRIMARY/admin", `{"status":"DISABLED"}`)
+}

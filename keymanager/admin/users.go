@@ -80,6 +80,9 @@ func buildUser(_ context.Context, tx *txn, c *checks, org keymanager.Organizatio
 		u.Status = keymanager.UserActive
 	}
 	c.fields = append(c.fields, keymanager.ValidateUser(u)...)
+	if u.Status == keymanager.UserDisabled && org == SystemOrganization && u.FullName() == keymanager.PrimaryUserStore+"/"+AdminUser {
+		c.add("/status", "must stay "+string(keymanager.UserActive)+": he owns the built-in application, without which nobody administers the system")
+	}
 	return u, nil
 }
 
