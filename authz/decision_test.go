@@ -52,6 +52,7 @@ var withToken = []string{"authorization", "Bearer " + goodToken}
 var withKey = []string{"apikey", goodKey}
 
 func TestDecisions(t *testing.T) {
+	t.Parallel()
 	type verdict = keymanager.Verdict
 	grant := func(f func(*keymanager.Grant)) func(*verdict) { return func(v *verdict) { f(v.Grant) } }
 	state := func(s keymanager.SubscriptionState) func(*verdict) {

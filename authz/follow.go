@@ -97,7 +97,7 @@ func (s *Server) follow(ctx context.Context, name string, heard *atomic.Int64, s
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(wait/2 + rand.N(wait)):
+		case <-time.After(wait/2 + rand.N(wait)): //nolint:gosec // nothing secret
 		}
 		wait = min(2*wait, maxWait)
 	}

@@ -17,7 +17,7 @@ func cleanPath(path string) bool {
 		return false
 	}
 	escapes := false
-	for i := 0; i < len(path); i++ {
+	for i := range len(path) {
 		switch c := path[i]; {
 		case c == '/':
 			if !cleanStart(path[i+1:]) {

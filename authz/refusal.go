@@ -102,9 +102,9 @@ func zeroWeight(parameters string) bool {
 // (RFC 6750 section 3). Without a credential nothing is wrong with it.
 func (s *Server) challenge(d *Decision) string {
 	wrong := ""
-	switch {
-	case d.Reason == missingCredential:
-	case d.Reason == insufficientScope:
+	switch d.Reason {
+	case missingCredential:
+	case insufficientScope:
 		wrong = `, error="insufficient_scope", error_description="` + d.Reason.text().message + `"` + scopeAttribute(d.Resource)
 	default:
 		wrong = `, error="invalid_token", error_description="` + d.Reason.text().message + `"`

@@ -25,7 +25,7 @@ func next(message string) (field int, value, rest string, ok bool) {
 	if !ok || tag>>3 == 0 || tag>>3 > 1<<29-1 {
 		return 0, "", "", false
 	}
-	size := uint64(0)
+	var size uint64
 	switch tag & 7 {
 	case 0: // varint
 		_, rest, ok = varint(rest)

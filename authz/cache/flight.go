@@ -70,7 +70,7 @@ func NewFlight(o FlightOptions) (*Flight, error) {
 func (f *Flight) Validate(ctx context.Context, q keymanager.Query) (*keymanager.Verdict, error) {
 	ctx, cancel := early(ctx)
 	defer cancel()
-	c := f.join(q)
+	c := f.join(q) //nolint:contextcheck // the call must outlive its first caller
 	select {
 	case <-c.done:
 		return c.verdict, c.err
