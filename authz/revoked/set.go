@@ -1,6 +1,7 @@
 package revoked
 
 import (
+	"hash/maphash"
 	"sync/atomic"
 	"time"
 
@@ -38,6 +39,12 @@ type state struct {
 	floor keymanager.Position
 	stale staleTable
 	dead  deadSet
+}
+
+func newState(floor keymanager.Position) *state {
+	st := &state{floor: floor}
+	st.stale.seed = maphash.MakeSeed()
+	return st
 }
 
 // New returns a set that has not loaded anything yet. Beyond maxTokens dead
@@ -111,7 +118,7 @@ func (s *Set) Apply(e keymanager.Event) error {
 	}
 	switch e.Type {
 	case keymanager.SnapshotBegin:
-		s.building = &state{floor: e.At}
+		s.building = newState(e.At)
 	case keymanager.SnapshotEnd:
 		s.current.Store(s.building)
 		s.building = nil
@@ -147,7 +154,7 @@ func (s *Set) Apply(e keymanager.Event) error {
 // revoked. That bounds the memory, forgets nothing, and costs every cached
 // verdict one read.
 func (st *state) coarser(at keymanager.Position) *state {
-	out := &state{floor: at}
+	out := newState(at)
 	out.dead.families.takeFrom(&st.dead.families)
 	out.dead.clients.takeFrom(&st.dead.clients)
 	out.dead.users.takeFrom(&st.dead.users)

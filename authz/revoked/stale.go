@@ -10,6 +10,7 @@ import (
 // staleTable keeps for each subject the number of the last event that made
 // verdicts about it stale. Subjects that share a place share the number.
 type staleTable struct {
+	seed   maphash.Seed
 	last   atomic.Uint64 // the highest number in the table
 	places [1 << 16]atomic.Uint64
 }
@@ -24,30 +25,30 @@ const (
 	ofAPI
 )
 
-// seed is the same for the life of the process, as the positions of subjects
-// in a table must be.
-var seed = maphash.MakeSeed()
+func (t *staleTable) place(kind byte, id string) *atomic.Uint64 {
+	return t.at(maphash.String(t.seed, id), kind)
+}
 
-func place(kind byte, id string) uint64 { return mix(maphash.String(seed, id), kind) }
+func (t *staleTable) tokenPlace(id keymanager.TokenID) *atomic.Uint64 {
+	return t.at(maphash.Bytes(t.seed, id[:]), ofToken)
+}
 
-func tokenPlace(id keymanager.TokenID) uint64 { return mix(maphash.Bytes(seed, id[:]), ofToken) }
-
-func mix(hash uint64, kind byte) uint64 {
-	return (hash ^ uint64(kind)*0x9e3779b97f4a7c15) % uint64(len(staleTable{}.places))
+func (t *staleTable) at(hash uint64, kind byte) *atomic.Uint64 {
+	return &t.places[(hash^uint64(kind)*0x9e3779b97f4a7c15)%uint64(len(t.places))]
 }
 
 func (t *staleTable) add(s keymanager.Stale, seq uint64) {
 	switch {
 	case s.Application != "":
-		t.places[place(ofApplication, string(s.Application))].Store(seq)
+		t.place(ofApplication, string(s.Application)).Store(seq)
 	case s.Subscription != "":
-		t.places[place(ofSubscription, string(s.Subscription))].Store(seq)
+		t.place(ofSubscription, string(s.Subscription)).Store(seq)
 	case s.TokenID != keymanager.TokenID{}:
-		t.places[tokenPlace(s.TokenID)].Store(seq)
+		t.tokenPlace(s.TokenID).Store(seq)
 	case s.User != "":
-		t.places[place(ofUser, string(s.User))].Store(seq)
+		t.place(ofUser, string(s.User)).Store(seq)
 	case s.API != "":
-		t.places[place(ofAPI, string(s.API))].Store(seq)
+		t.place(ofAPI, string(s.API)).Store(seq)
 	default:
 		return
 	}
@@ -61,17 +62,17 @@ func (t *staleTable) after(v *keymanager.Verdict, api keymanager.APIID) bool {
 	if head >= t.last.Load() {
 		return false
 	}
-	if v.TokenID != (keymanager.TokenID{}) && t.places[tokenPlace(v.TokenID)].Load() > head {
+	if v.TokenID != (keymanager.TokenID{}) && t.tokenPlace(v.TokenID).Load() > head {
 		return true
 	}
-	if t.places[place(ofAPI, string(api))].Load() > head {
+	if t.place(ofAPI, string(api)).Load() > head {
 		return true
 	}
 	g := v.Grant
 	if g == nil {
 		return false
 	}
-	return t.places[place(ofApplication, string(g.Application.ID))].Load() > head ||
-		t.places[place(ofUser, string(g.UserID))].Load() > head ||
-		g.Subscription != nil && t.places[place(ofSubscription, string(g.Subscription.ID))].Load() > head
+	return t.place(ofApplication, string(g.Application.ID)).Load() > head ||
+		t.place(ofUser, string(g.UserID)).Load() > head ||
+		g.Subscription != nil && t.place(ofSubscription, string(g.Subscription.ID)).Load() > head
 }
