@@ -124,12 +124,21 @@ func (c *client) oauth(ctx context.Context, endpoint string, form url.Values, an
 	switch {
 	case err != nil:
 		return err
-	case status != http.StatusOK && refusal.Error == "":
+	case status == http.StatusOK:
+		return nil
+	case refusal.Error == "" || status >= 500: // of the endpoint, not of the request
 		return fmt.Errorf("%s endpoint: status %d", endpoint, status)
-	case status != http.StatusOK:
-		return fmt.Errorf("%s endpoint: %s", endpoint, strings.TrimSuffix(refusal.Error+": "+refusal.Description, ": "))
+	default:
+		return &oauthError{endpoint, refusal.Error, refusal.Description}
 	}
-	return nil
+}
+
+// oauthError is a refusal of an OAuth endpoint (RFC 6749 section 5.2).
+type oauthError struct{ endpoint, code, description string }
+
+// Error returns the code, and the description where there is one.
+func (e *oauthError) Error() string {
+	return e.endpoint + " endpoint: " + strings.TrimSuffix(e.code+": "+e.description, ": ")
 }
 
 // problem is a refusal of the management API (RFC 9457). Errors name places in

@@ -22,7 +22,7 @@ const demoApplication = "demo"
 // demo is what "dev" shows a developer.
 type demo struct {
 	Production, Sandbox Credentials
-	First               bool // the data was made just now
+	First               bool // the credential was made just now
 }
 
 // demoDocuments returns the manifest with the addresses of the sample back end.
@@ -39,11 +39,14 @@ func demoDocuments(sample SampleConfig) ([]document, error) {
 // as anybody would, and finds it again at the next one: what was changed or
 // deleted since stays so.
 func ensureDemo(ctx context.Context, c *client, state *State, sample SampleConfig) (demo, error) {
-	var d demo
-	var err error
-	if d.First, err = applyDemo(ctx, c, state, sample); err != nil {
+	if err := applyDemo(ctx, c, state, sample); err != nil {
 		return demo{}, fmt.Errorf("demo data: %w", err)
 	}
+	known, err := exists(state.Path(fileDemo))
+	if err != nil {
+		return demo{}, err
+	}
+	d := demo{First: !known}
 	if d.Production, err = demoKey(ctx, c, state.Path(fileDemo), keymanager.Production); err != nil {
 		return demo{}, fmt.Errorf("demo key: %w", err)
 	}
@@ -55,29 +58,29 @@ func ensureDemo(ctx context.Context, c *client, state *State, sample SampleConfi
 
 // applyDemo applies the manifest once for each pair of sample addresses: the
 // APIs in the database have to know where the sample back end listens today.
-func applyDemo(ctx context.Context, c *client, state *State, sample SampleConfig) (bool, error) {
+func applyDemo(ctx context.Context, c *client, state *State, sample SampleConfig) error {
 	path := state.Path(fileDemoApplied)
 	var applied SampleConfig
 	there, err := exists(path)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if there {
 		if err := readPrivateJSON(path, &applied); err != nil {
-			return false, err
+			return err
 		}
 	}
 	if applied == sample {
-		return false, nil
+		return nil
 	}
 	docs, err := demoDocuments(sample)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if _, err := c.apply(ctx, docs, applyOptions{}); err != nil {
-		return false, err
+		return err
 	}
-	return true, writePrivateJSON(path, sample)
+	return writePrivateJSON(path, sample)
 }
 
 // demoKey returns the credential in the file, or makes one. A crash between

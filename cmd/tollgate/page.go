@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"text/template"
@@ -47,9 +48,12 @@ func (p demoPage) Secret() string { return string(p.Demo.ConsumerSecret) }
 // Path is the resource that the page's commands call.
 func (p demoPage) Path() string { return "/pets/1.0.0/pets" }
 
+// refusedError says that a demo command was answered, and not as it should be.
+type refusedError struct{ error }
+
 // tryDemo does what the page's commands do, until it works. After the first
-// start a developer may have changed the demo's APIs or taken its subscription
-// away: then it gives up after a while and returns what is in the way.
+// start a developer may have deleted the demo's key or API, or taken its
+// subscription away: a refusal that stays is then told as a note.
 func (d *daemon) tryDemo(ctx context.Context, p demoPage, first bool) (note string, err error) {
 	// The credentials at the gateway's own address: the whole way of a caller.
 	c, err := newClient(Credentials{Server: p.Gateway, ConsumerKey: p.Demo.ConsumerKey, ConsumerSecret: p.Demo.ConsumerSecret})
@@ -60,12 +64,13 @@ func (d *daemon) tryDemo(ctx context.Context, p demoPage, first bool) (note stri
 	begun, said := time.Now(), time.Now()
 	for {
 		err := callDemo(ctx, c, p)
+		_, refused := errors.AsType[refusedError](err)
 		switch {
 		case err == nil:
 			return "", nil
 		case ctx.Err() != nil:
 			return "", ctx.Err()
-		case !first && time.Since(begun) > 10*time.Second:
+		case !first && refused && (c.token == "" || time.Since(begun) > 5*time.Second):
 			return fmt.Sprintf("the commands below do not work as they did at the first start (%v)", err), nil
 		case time.Since(said) > 5*time.Second:
 			d.log.Warn("the sample API does not answer yet", "error", err)
@@ -81,6 +86,9 @@ func (d *daemon) tryDemo(ctx context.Context, p demoPage, first bool) (note stri
 func callDemo(ctx context.Context, c *client, p demoPage) error {
 	if c.token == "" {
 		answer, err := c.requestToken(ctx)
+		if _, refused := errors.AsType[*oauthError](err); refused {
+			return refusedError{err}
+		}
 		if err != nil {
 			return err
 		}
@@ -95,6 +103,9 @@ func callDemo(ctx context.Context, c *client, p demoPage) error {
 	status, err := c.do(req, &echo, nil)
 	if err == nil && status != http.StatusOK {
 		err = fmt.Errorf("GET %s: status %d", p.Path(), status)
+		if status < 500 {
+			err = refusedError{err}
+		}
 	}
 	return err
 }
