@@ -1,9 +1,9 @@
 // Package xds publishes: it follows the catalog, builds Envoy's resources from
 // it, proves them, and pushes what changed to every Envoy of a gateway group.
 //
-// Reading order: controller.go (the catalog becomes plans), group.go (the order
-// of a change at Envoy: cluster, table, removal), changelog.go and stream.go
-// (what is current, and what each Envoy has acknowledged), then the pure
+// Reading order: controller.go (the catalog becomes plans), group.go and move.go
+// (the order of a change at Envoy: cluster, table, removal), changelog.go and
+// stream.go (what is current, and what each Envoy has acknowledged), then the pure
 // builders listener.go, scope.go, cluster.go, and prove.go, which refuses what
 // they must not build.
 //
