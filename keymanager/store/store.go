@@ -100,7 +100,9 @@ type APIs interface {
 	// whose (organization, name, version) is taken, whose (host, base path) is
 	// taken in any organization (no host = every host; hosts have no case), or
 	// whose context differs from that of another API only in case. The base
-	// path is context/version, for gRPC the context alone.
+	// path is context/version, for gRPC the context alone. It may not lie
+	// below or above that of another organization's API on a common host: the
+	// longer path would take the other's calls.
 	CreateAPI(ctx context.Context, a *keymanager.API) error
 	UpdateAPI(ctx context.Context, a *keymanager.API) error
 	// DeleteAPI refuses (KindConflict) while a subscription names the API.

@@ -25,8 +25,14 @@ func (s *Store) claimRoutes(ctx context.Context, a *keymanager.API) error {
 	if spelling != a.Context {
 		return keymanager.Errorf(keymanager.KindConflict, "context %q differs only in case from %q, which is taken", a.Context, spelling)
 	}
+	if err := s.lockSegment(ctx, a); err != nil {
+		return err
+	}
 	for _, host := range routeHosts(a) {
 		if err := s.routeFree(ctx, a, host); err != nil {
+			return err
+		}
+		if err := s.routeApart(ctx, a, host); err != nil {
 			return err
 		}
 		_, err := s.q.Exec(ctx, `INSERT INTO api_route (host, base_path, api_id) VALUES ($1, $2, $3)`, host, a.BasePath(), a.ID)
@@ -55,6 +61,46 @@ func (s *Store) routeFree(ctx context.Context, a *keymanager.API, host string) e
 		what = "an API of another organization"
 	}
 	return keymanager.Errorf(keymanager.KindConflict, "%s is taken by %s, which answers on %s", routeLabel(a, host), what, hostLabel(otherHost))
+}
+
+// lockSegment makes changes below one first path segment wait for one another,
+// so that routeApart reads all there is. No context starts with "//".
+func (s *Store) lockSegment(ctx context.Context, a *keymanager.API) error {
+	_, err := s.q.Exec(ctx, `INSERT INTO api_context (folded, context) VALUES ($1, $1)
+		ON CONFLICT (folded) DO UPDATE SET folded = excluded.folded`, "//"+strings.ToLower(a.Segment()))
+	return failure(err)
+}
+
+// routeApart refuses a base path below that of another organization's API, or
+// above it: the longer path wins at Envoy, so it would take calls, with their
+// credentials, away from its neighbour. Within an organization that is a
+// choice.
+func (s *Store) routeApart(ctx context.Context, a *keymanager.API, host string) error {
+	base := a.BasePath()
+	for i := strings.LastIndexByte(base, '/'); i > 0; i = strings.LastIndexByte(base[:i], '/') {
+		if err := s.routeForeign(ctx, a, host, base[:i], base[:i]); err != nil {
+			return err
+		}
+	}
+	// everything that starts with base + "/"; paths are ASCII
+	return s.routeForeign(ctx, a, host, base+"/", base+"/\U0010ffff")
+}
+
+// routeForeign refuses a when an API of another organization answers on host
+// at a base path between from and to.
+func (s *Store) routeForeign(ctx context.Context, a *keymanager.API, host, from, to string) error {
+	var path string
+	err := s.q.QueryRow(ctx, `SELECT r.base_path FROM api_route r JOIN api a ON a.id = r.api_id
+		WHERE a.organization <> $1 AND r.api_id <> $2 AND (r.host = $3 OR r.host = '' OR CAST($3 AS TEXT) = '')
+		AND r.base_path >= $4 AND r.base_path <= $5 LIMIT 1`, a.Organization, a.ID, host, from, to).Scan(&path)
+	switch {
+	case isNoRows(err):
+		return nil
+	case err != nil:
+		return failure(err)
+	}
+	return keymanager.Errorf(keymanager.KindConflict, "%s and %s of an API of another organization lie one below the other: calls of one would reach the other",
+		routeLabel(a, host), path)
 }
 
 // routeHosts returns the hosts of an API as they are compared: lower case, once

@@ -135,6 +135,39 @@ func testRoutes(t *testing.T, s store.Store) {
 			})
 		}
 	}
+	t.Run("no organization below another's path", func(t *testing.T) {
+		for _, c := range []struct {
+			a, b keymanager.API
+			ok   bool
+		}{
+			{route("a", "/c", "1", "http1"), route("b", "/c/1", "2", "http1"), false},
+			{route("a", "/c", "1", "http1"), route("b", "/c/1/x/y", "2", "http1"), false},
+			{route("a", "/c", "1", "http1", "h1"), route("b", "/c/1", "2", "http1"), false},
+			{route("a", "/c", "1", "http1", "h1"), route("b", "/c/1", "2", "http1", "h2"), true},
+			{route("a", "/c", "1", "http1"), route("b", "/c/10", "2", "http1"), true}, // whole segments
+			{route("a", "/c", "1", "http1"), route("b", "/c/1-0", "2", "http1"), true},
+			{route("a", "/c", "1", "http1"), route("b", "/c", "1.1", "http1"), true},
+		} {
+			for _, other := range []*world{one, two} {
+				for _, upward := range []bool{false, true} {
+					prefix := "/" + id("case")
+					first, second := c.a, c.b
+					if upward {
+						first, second = second, first
+					}
+					first.ID, first.Organization, first.Context = keymanager.APIID(id("api")), one.Org.ID, prefix+first.Context
+					second.ID, second.Organization, second.Context = keymanager.APIID(id("api")), other.Org.ID, prefix+second.Context
+					first.Name, second.Name = string(first.ID), string(second.ID)
+					must(t, s.CreateAPI(t.Context(), &first))
+					if c.ok || other == one {
+						must(t, s.CreateAPI(t.Context(), &second))
+						continue
+					}
+					wantFails(t, s, "create", keymanager.KindConflict, func() error { return s.CreateAPI(t.Context(), &second) })
+				}
+			}
+		}
+	})
 	t.Run("one API may change its own spelling", func(t *testing.T) {
 		a := newAPI(one.Org.ID, id("Spelling"))
 		must(t, s.CreateAPI(t.Context(), &a))
