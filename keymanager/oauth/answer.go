@@ -53,6 +53,7 @@ var (
 	}
 	unauthorizedClient = refuse(http.StatusBadRequest, "unauthorized_client", "the client may not use this grant type")
 	foreignToken       = refuse(http.StatusBadRequest, "unauthorized_client", "the token was issued to another client")
+	unsupportedToken   = refuse(http.StatusBadRequest, "unsupported_token_type", "API keys are revoked by the management API")
 	unsupportedGrant   = refuse(http.StatusBadRequest, "unsupported_grant_type", "the grant type is not supported")
 	malformedScope     = refuse(http.StatusBadRequest, "invalid_scope", "scope is not a list of scope tokens with spaces between them")
 	noScopeLeft        = refuse(http.StatusBadRequest, "invalid_scope", "the client may have none of the scopes asked for")

@@ -29,8 +29,12 @@ func (s *Server) revoke(r *http.Request, body string) answer {
 		return *refused
 	}
 	// Which token. The hint is not needed: the prefix tells the kind. What is
-	// not ours, not known or ended is as good as revoked.
+	// not ours, not known or ended is as good as revoked. An API key of ours is
+	// not: whoever gives it up here must learn that it lives on.
 	if !s.o.Tags.Check(keymanager.AccessToken, value) {
+		if s.o.Tags.Check(keymanager.APIKeyCredential, value) {
+			return unsupportedToken
+		}
 		return revoked
 	}
 	t, err := s.storedToken(r.Context(), value)
