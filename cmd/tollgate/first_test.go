@@ -125,7 +125,7 @@ func TestFirstStartRefusesLostKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := firstStart(t.Context(), w.store, w.keys(), w.state, "http://127.0.0.1:9090", newLogger(io.Discard, LogConfig{}))
-		if err == nil || !strings.Contains(err.Error(), name+" is missing") {
+		if err == nil || !strings.Contains(err.Error(), w.state.Path(name)) || !strings.Contains(err.Error(), "holds credentials") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if there, _ := exists(w.state.Path(name)); there {

@@ -59,7 +59,7 @@ func TestStateFolderIsGuarded(t *testing.T) {
 		{"pepper that others can read", "chmod 600",
 			func() error { return os.Chmod(filepath.Join(r.State, "pepper.key"), 0o644) },
 			func() error { return os.Chmod(filepath.Join(r.State, "pepper.key"), 0o600) }},
-		{"pepper that is lost", "pepper.key is missing",
+		{"pepper that is lost", filepath.Join(r.State, "pepper.key"),
 			func() error { return os.Rename(filepath.Join(r.State, "pepper.key"), filepath.Join(r.State, "away")) },
 			func() error { return os.Rename(filepath.Join(r.State, "away"), filepath.Join(r.State, "pepper.key")) }},
 		{"folder that others can read", "chmod 700",
