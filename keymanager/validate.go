@@ -195,7 +195,7 @@ func isLabel(s string, letter func(byte) bool, signs string) bool {
 		return false
 	}
 	sign := true // as if one stood before: s may not start with a sign
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		switch {
 		case letter(s[i]):
 			sign = false

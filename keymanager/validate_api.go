@@ -87,7 +87,7 @@ func pathProblem(s string) string {
 		if segment == "." || segment == ".." {
 			return "has a segment \".\" or \"..\""
 		}
-		for i := 0; i < len(segment); i++ {
+		for i := range len(segment) {
 			if !unreserved(segment[i]) {
 				return "has a character that is not allowed"
 			}

@@ -1,6 +1,9 @@
 package keymanager
 
-import "strings"
+import (
+	"net/http"
+	"strings"
+)
 
 // Methods returns the request methods that an API can offer and that authz
 // lets pass; every other is refused. QUERY is a safe method with a body.
@@ -56,7 +59,7 @@ func (p *problems) resources(a *API) {
 // grpcResource checks what gRPC over HTTP/2 leaves of a resource: POST to one
 // method of the service, or to all.
 func (p *problems) grpcResource(at string, r *Resource) {
-	if r.Method != AnyMethod && r.Method != "POST" {
+	if r.Method != AnyMethod && r.Method != http.MethodPost {
 		p.add(at+"/method", "must be POST or \"*\" for a gRPC API")
 	}
 	if r.Path != "/*" && !isIdentifier(strings.TrimPrefix(r.Path, "/")) {

@@ -37,7 +37,7 @@ func TestHistogramQuantiles(t *testing.T) {
 }
 
 func TestBucketsAreContiguous(t *testing.T) {
-	for v := uint64(0); v < 1<<20; v++ {
+	for v := range uint64(1 << 20) {
 		i := bucketOf(v)
 		if start := bucketStart(i); start > v {
 			t.Fatalf("bucket of %d starts at %d", v, start)

@@ -20,7 +20,7 @@ import (
 //
 // Files come first: what the database knows of is on disk.
 func firstStart(ctx context.Context, st store.Store, keys *Keys, state *State, server string, log *slog.Logger) (Credentials, error) {
-	known, err := admin.AdminClient(ctx, st)
+	known, err := admin.BuiltInClient(ctx, st)
 	if err != nil {
 		return Credentials{}, err
 	}

@@ -32,9 +32,9 @@ func (c Credential) String() string { return "credential(" + string(c.ConsumerKe
 // GoString keeps the secret out of logs.
 func (c Credential) GoString() string { return c.String() }
 
-// AdminClient returns the key of the built-in application, nil if there is none
+// BuiltInClient returns the key of the built-in application, nil if there is none
 // yet.
-func AdminClient(ctx context.Context, st store.Applications) (*keymanager.Client, error) {
+func BuiltInClient(ctx context.Context, st store.Applications) (*keymanager.Client, error) {
 	app, err := found(st.ApplicationByName(ctx, SystemOrganization, AdminApplication))
 	if app == nil || err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func AdminClient(ctx context.Context, st store.Applications) (*keymanager.Client
 // NewAdminCredential makes a credential for Bootstrap, with the consumer key of
 // the built-in application if it has one. It stores nothing.
 func NewAdminCredential(ctx context.Context, st store.Applications, m Minter, random io.Reader) (Credential, error) {
-	client, err := AdminClient(ctx, st)
+	client, err := BuiltInClient(ctx, st)
 	if err != nil {
 		return Credential{}, err
 	}
@@ -196,7 +196,7 @@ func adminApplication(ctx context.Context, tx *txn) (*keymanager.Application, er
 
 // adminClient makes the key of the built-in application unless it is there.
 func adminClient(ctx context.Context, tx *txn, app *keymanager.Application, key keymanager.ConsumerKey) (*keymanager.Client, error) {
-	client, err := AdminClient(ctx, tx.st)
+	client, err := BuiltInClient(ctx, tx.st)
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ import (
 
 func TestBootstrap(t *testing.T) {
 	w := newWorld(t) // has started once
-	client, err := admin.AdminClient(t.Context(), w.store)
+	client, err := admin.BuiltInClient(t.Context(), w.store)
 	if err != nil || client == nil || client.ConsumerKey != w.callers[system].ConsumerKey {
 		t.Fatalf("client %v, %v", client, err)
 	}

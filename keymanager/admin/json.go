@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"reflect"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -149,13 +148,4 @@ func (p *parser) object(at string, depth int) (any, error) {
 func child(at string, key any) string {
 	s := strings.ReplaceAll(fmt.Sprint(key), "~", "~0")
 	return at + "/" + strings.ReplaceAll(s, "/", "~1")
-}
-
-// under moves problems of a part to where the part stands.
-func under(at string, fields []keymanager.FieldError) []keymanager.FieldError {
-	out := slices.Clone(fields)
-	for i := range out {
-		out[i].Path = at + out[i].Path
-	}
-	return out
 }

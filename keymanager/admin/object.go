@@ -86,11 +86,16 @@ func etag(revision int64) string { return `"` + strconv.FormatInt(revision, 10) 
 
 // organizationPath returns the URL path of something of an organization.
 func organizationPath(org keymanager.OrganizationID, parts ...string) string {
-	path := Prefix + "/organizations/" + url.PathEscape(string(org))
+	return Prefix + "/organizations/" + url.PathEscape(string(org)) + pathOf(parts)
+}
+
+// pathOf returns parts as segments of a URL path, each behind a "/".
+func pathOf(parts []string) string {
+	var path strings.Builder
 	for _, p := range parts {
-		path += "/" + url.PathEscape(p)
+		path.WriteString("/" + url.PathEscape(p))
 	}
-	return path
+	return path.String()
 }
 
 // objectOut is the answer to a GET and to a write of one object.

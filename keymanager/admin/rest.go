@@ -118,11 +118,7 @@ func (r resource[T, S]) show(ctx context.Context, st store.Store, list []T) ([]O
 
 // url returns where an object is.
 func (r resource[T, S]) url(org keymanager.OrganizationID, name string) string {
-	path := Prefix + strings.Replace(r.collection, "{org}", url.PathEscape(string(org)), 1)
-	for _, part := range strings.Split(name, "/") {
-		path += "/" + url.PathEscape(part)
-	}
-	return path
+	return Prefix + strings.Replace(r.collection, "{org}", url.PathEscape(string(org)), 1) + pathOf(strings.Split(name, "/"))
 }
 
 // put makes or replaces the object at name, and shows it as it is then.

@@ -121,8 +121,8 @@ func TestInProcess(t *testing.T) {
 
 func inProcess(t *testing.T, s store.Store, restart func(testing.TB)) *keymanagertest.Subject {
 	t.Helper()
-	file := func(make func(io.Reader) ([]byte, error)) []byte {
-		b, err := make(rand.Reader)
+	file := func(content func(io.Reader) ([]byte, error)) []byte {
+		b, err := content(rand.Reader)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"unicode/utf8"
 
@@ -227,7 +228,7 @@ func scalar(n *yaml.Node, key string) (any, error) {
 		if err := n.Decode(&v); err != nil {
 			return nil, fmt.Errorf("line %d: %w", n.Line, err)
 		}
-		if _, err := json.Marshal(v); err != nil { // .inf, .nan
+		if math.IsInf(v, 0) || math.IsNaN(v) { // JSON has no such number
 			return n.Value, nil
 		}
 		return v, nil

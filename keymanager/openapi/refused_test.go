@@ -12,8 +12,8 @@ import (
 
 func TestRefused(t *testing.T) {
 	root := []string{""}
-	deep := func(open, close string, n int) string {
-		return `{"openapi":"3.0.0","x-a":` + strings.Repeat(open, n) + "1" + strings.Repeat(close, n) + "}"
+	deep := func(begin, end string, n int) string {
+		return `{"openapi":"3.0.0","x-a":` + strings.Repeat(begin, n) + "1" + strings.Repeat(end, n) + "}"
 	}
 	for _, tt := range []struct {
 		name, document string
