@@ -5,6 +5,8 @@ import (
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	filev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
+	streamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
@@ -164,14 +166,29 @@ func adsSource() *corev3.ConfigSource {
 	}
 }
 
+// stdout names Envoy's own standard output. Envoy has it open already: it cannot
+// open it by this path when it is a socket, as under systemd, or a file of
+// another user.
+const stdout = "/dev/stdout"
+
 func accessLog(p *packer, path string) []*accesslogv3.AccessLog {
-	if path == "" {
+	log := &accesslogv3.AccessLog{}
+	switch path {
+	case "":
 		return nil
+	case stdout:
+		log.Name = "envoy.access_loggers.stdout"
+		log.ConfigType = &accesslogv3.AccessLog_TypedConfig{TypedConfig: p.pack(&streamv3.StdoutAccessLog{
+			AccessLogFormat: &streamv3.StdoutAccessLog_LogFormat{LogFormat: logFormat()},
+		})}
+	default:
+		log.Name = "envoy.access_loggers.file"
+		log.ConfigType = &accesslogv3.AccessLog_TypedConfig{TypedConfig: p.pack(&filev3.FileAccessLog{
+			Path:            path,
+			AccessLogFormat: &filev3.FileAccessLog_LogFormat{LogFormat: logFormat()},
+		})}
 	}
-	return []*accesslogv3.AccessLog{{
-		Name:       "envoy.access_loggers.file",
-		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: p.pack(fileAccessLog(path))},
-	}}
+	return []*accesslogv3.AccessLog{log}
 }
 
 func removeHeader(name string) *mutationv3.HeaderMutation {

@@ -3,7 +3,6 @@ package xds
 import (
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	filev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -104,41 +103,38 @@ func jsonFormat(fields map[string]string) *corev3.SubstitutionFormatString_JsonF
 	return &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: s}
 }
 
-// fileAccessLog is one JSON object per request: no credential, no query string.
-func fileAccessLog(path string) *filev3.FileAccessLog {
+// logFormat is one JSON object per request: no credential, no query string.
+func logFormat() *corev3.SubstitutionFormatString {
 	authz := func(key string) string { return "%DYNAMIC_METADATA(" + envoy.AuthzMetadata + ":" + key + ")%" }
-	return &filev3.FileAccessLog{
-		Path: path,
-		AccessLogFormat: &filev3.FileAccessLog_LogFormat{LogFormat: &corev3.SubstitutionFormatString{
-			OmitEmptyValues: true,
-			Format: jsonFormat(map[string]string{
-				"time":          "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
-				"request_id":    "%REQ(X-REQUEST-ID)%",
-				"method":        "%REQ(:METHOD)%",
-				"host":          "%FILTER_STATE(" + stateHost + ":PLAIN)%",
-				"path":          "%FILTER_STATE(" + statePath + ":PLAIN)%",
-				"upstream_path": "%PATH(NQ)%",
-				"protocol":      "%PROTOCOL%",
-				"status":        "%RESPONSE_CODE%",
-				"details":       "%RESPONSE_CODE_DETAILS%",
-				"flags":         "%RESPONSE_FLAGS%",
-				"route":         "%ROUTE_NAME%",
-				"cluster":       "%UPSTREAM_CLUSTER%",
-				"upstream":      "%UPSTREAM_HOST%",
-				"client":        "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
-				"peer":          "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
-				"bytes_in":      "%BYTES_RECEIVED%",
-				"bytes_out":     "%BYTES_SENT%",
-				"duration_ms":   "%DURATION%",
-				"authz_us":      "%FILTER_STATE(" + envoy.FilterAuthz + ":FIELD:latency_us)%",
-				"api":           "%METADATA(ROUTE:" + envoy.RouteMetadata + ":" + envoy.RouteAPI + ")%",
-				"application":   authz(envoy.MetaApplication),
-				"subscription":  authz(envoy.MetaSubscription),
-				"consumer_org":  authz(envoy.MetaOrganization),
-				"tier":          authz(envoy.MetaTier),
-				"key_type":      authz(envoy.MetaKeyType),
-				"deny_reason":   authz(envoy.MetaReason),
-			}),
-		}},
+	return &corev3.SubstitutionFormatString{
+		OmitEmptyValues: true,
+		Format: jsonFormat(map[string]string{
+			"time":          "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
+			"request_id":    "%REQ(X-REQUEST-ID)%",
+			"method":        "%REQ(:METHOD)%",
+			"host":          "%FILTER_STATE(" + stateHost + ":PLAIN)%",
+			"path":          "%FILTER_STATE(" + statePath + ":PLAIN)%",
+			"upstream_path": "%PATH(NQ)%",
+			"protocol":      "%PROTOCOL%",
+			"status":        "%RESPONSE_CODE%",
+			"details":       "%RESPONSE_CODE_DETAILS%",
+			"flags":         "%RESPONSE_FLAGS%",
+			"route":         "%ROUTE_NAME%",
+			"cluster":       "%UPSTREAM_CLUSTER%",
+			"upstream":      "%UPSTREAM_HOST%",
+			"client":        "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+			"peer":          "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
+			"bytes_in":      "%BYTES_RECEIVED%",
+			"bytes_out":     "%BYTES_SENT%",
+			"duration_ms":   "%DURATION%",
+			"authz_us":      "%FILTER_STATE(" + envoy.FilterAuthz + ":FIELD:latency_us)%",
+			"api":           "%METADATA(ROUTE:" + envoy.RouteMetadata + ":" + envoy.RouteAPI + ")%",
+			"application":   authz(envoy.MetaApplication),
+			"subscription":  authz(envoy.MetaSubscription),
+			"consumer_org":  authz(envoy.MetaOrganization),
+			"tier":          authz(envoy.MetaTier),
+			"key_type":      authz(envoy.MetaKeyType),
+			"deny_reason":   authz(envoy.MetaReason),
+		}),
 	}
 }
