@@ -23,6 +23,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite testdata/out")
 
+//go:generate go test -tags short -count=1 -run ^TestGolden$ . -update
+
 // input is a file of testdata/in: a gateway group and its APIs.
 type input struct {
 	Group Group

@@ -24,6 +24,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
+//go:generate go test -tags short -count=1 -run ^TestRender$ . -update
+
 // goldens are one bootstrap of each kind.
 var goldens = map[string]Options{
 	"production": {
