@@ -111,6 +111,7 @@ type changeLog struct {
 
 	mu       sync.Mutex
 	seq      uint64
+	marks    uint64 // of tables sent again
 	tables   [kinds]table
 	streams  map[int64]*stream
 	refusals []refusal
@@ -200,7 +201,7 @@ func (t *table) since(seq uint64) []item {
 	out := make([]item, n)
 	for e := t.ring.prev; n > 0; e = e.prev {
 		n--
-		out[n] = item{e, e.now}
+		out[n] = item{entry: e, sent: e.now}
 	}
 	return out
 }

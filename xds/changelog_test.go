@@ -3,6 +3,7 @@ package xds
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -24,16 +25,18 @@ type peer struct {
 	nonce   int
 	has     [kinds]map[string]string // version by name
 	answers []*discoveryv3.DeltaDiscoveryRequest
+	tables  bool // asked for
 	whole   bool // refuses whole responses, in every kind
 	refuses func(k kind, value []byte) bool
 	bytes   [kinds]map[string][]byte // content by name
+	noted   map[string]string        // content of tables, also of refused responses
 	after   func()                   // a response was taken
 	nacks   int
 	sent    int // resources
 }
 
 func newPeer(l *changeLog) *peer {
-	p := &peer{log: l, refuses: func(_ kind, value []byte) bool { return bad(value) }}
+	p := &peer{log: l, refuses: func(_ kind, value []byte) bool { return bad(value) }, noted: map[string]string{}}
 	for k := range kinds {
 		p.has[k], p.bytes[k] = map[string]string{}, map[string][]byte{}
 	}
@@ -46,9 +49,21 @@ func (p *peer) connect(id int64) {
 	p.st = &stream{id: id, log: p.log, node: p.name}
 	p.log.open(p.st)
 	p.ch = make(chan cache.DeltaResponse, 3)
-	p.answers = nil
-	for k := range kinds {
-		p.request(k, &discoveryv3.DeltaDiscoveryRequest{TypeUrl: k.url(), InitialResourceVersions: maps.Clone(p.has[k])})
+	p.answers, p.tables = nil, false
+	p.subscribe(clusters)
+	p.subscribe(listeners)
+	p.subscribeTables()
+}
+
+func (p *peer) subscribe(k kind) {
+	p.request(k, &discoveryv3.DeltaDiscoveryRequest{TypeUrl: k.url(), InitialResourceVersions: maps.Clone(p.has[k])})
+}
+
+// subscribeTables: Envoy asks for tables as soon as it has a listener.
+func (p *peer) subscribeTables() {
+	if !p.tables && len(p.has[listeners]) > 0 {
+		p.tables = true
+		p.subscribe(scopes)
 	}
 }
 
@@ -74,6 +89,7 @@ func (p *peer) receive() bool {
 		k, _ := kindOf(m.GetTypeUrl())
 		p.log.sending(p.st, k, strconv.Itoa(p.nonce), 0)
 		p.answers = append(p.answers, p.take(k, m))
+		p.subscribeTables()
 		return true
 	default:
 		return false
@@ -83,26 +99,41 @@ func (p *peer) receive() bool {
 func (p *peer) take(k kind, m *discoveryv3.DeltaDiscoveryResponse) *discoveryv3.DeltaDiscoveryRequest {
 	p.sent += len(m.GetResources()) + len(m.GetRemovedResources())
 	out := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: k.url(), ResponseNonce: strconv.Itoa(p.nonce)}
-	for _, r := range m.GetResources() {
-		if p.refuses(k, r.GetResource().GetValue()) {
-			out.ErrorDetail = &rpcstatus.Status{Message: "no"}
-		}
-	}
-	if out.ErrorDetail != nil {
+	refuses := func(r *discoveryv3.Resource) bool { return p.refuses(k, r.GetResource().GetValue()) }
+	if slices.ContainsFunc(m.GetResources(), refuses) {
+		out.ErrorDetail = &rpcstatus.Status{Message: "no"}
 		p.nacks++
-		if p.whole || k == scopes {
-			return out
-		}
 	}
-	for _, r := range m.GetResources() {
-		if !p.refuses(k, r.GetResource().GetValue()) {
-			p.has[k][r.GetName()] = r.GetVersion()
-			p.bytes[k][r.GetName()] = r.GetResource().GetValue()
-		}
+	if p.whole && out.ErrorDetail != nil {
+		return out
 	}
 	for _, name := range m.GetRemovedResources() {
 		delete(p.has[k], name)
 		delete(p.bytes[k], name)
+		if k == scopes {
+			delete(p.noted, name)
+		}
+	}
+	var use []*discoveryv3.Resource
+	for _, r := range m.GetResources() {
+		if refuses(r) {
+			if k == scopes { // all or nothing, and yet noted: see feed.tainted
+				use = nil
+				break
+			}
+			continue
+		}
+		if k == scopes {
+			value := string(r.GetResource().GetValue())
+			if p.noted[r.GetName()] == value {
+				continue
+			}
+			p.noted[r.GetName()] = value
+		}
+		use = append(use, r)
+	}
+	for _, r := range use {
+		p.has[k][r.GetName()], p.bytes[k][r.GetName()] = r.GetVersion(), r.GetResource().GetValue()
 	}
 	if p.after != nil {
 		p.after()
@@ -134,8 +165,10 @@ func (p *peer) settle() {
 
 func (p *peer) disconnect() {
 	for k := range kinds {
-		p.cancels[k]()
-		p.cancels[k] = nil
+		if p.cancels[k] != nil {
+			p.cancels[k]()
+			p.cancels[k] = nil
+		}
 	}
 	close(p.ch) // a send from here on is a panic
 	p.log.close(p.st)
@@ -147,7 +180,9 @@ func testLog(t interface{ Fatal(...any) }) *changeLog {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newChangeLog("g", time.Now, m, time.Hour)
+	l := newChangeLog("g", time.Now, m, time.Hour)
+	l.update([]change{put(listeners, "base", "x")})
+	return l
 }
 
 func put(k kind, name, value string) change {
@@ -272,7 +307,7 @@ func TestOnlyTheChangeTravels(t *testing.T) {
 	p := newPeer(l)
 	p.connect(1)
 	p.settle()
-	if p.sent != 5000 {
+	if p.sent != 5001 {
 		t.Fatalf("the first response has %d resources", p.sent)
 	}
 	p.sent = 0
@@ -340,6 +375,7 @@ func TestSendsBeforeTheAnswer(t *testing.T) {
 	p := newPeer(l)
 	p.connect(1)
 	p.settle()
+	start := l.seq
 	for i := range 10 {
 		l.update([]change{put(clusters, fmt.Sprintf("c%d", i), "x")})
 		for p.receive() {
@@ -348,12 +384,12 @@ func TestSendsBeforeTheAnswer(t *testing.T) {
 	if len(p.has[clusters]) != 10 || len(p.answers) != 10 {
 		t.Errorf("%d clusters without an answer, want 10", len(p.has[clusters]))
 	}
-	if low := l.acknowledged(clusters); low != 0 {
+	if low := l.acknowledged(clusters); low != start {
 		t.Errorf("%d acknowledged without an answer", low)
 	}
 	for i := range 10 {
 		p.answer(0)
-		if low := l.acknowledged(clusters); low != uint64(i+1) {
+		if low := l.acknowledged(clusters); low != start+uint64(i+1) {
 			t.Errorf("%d acknowledged after %d answers", low, i+1)
 		}
 	}

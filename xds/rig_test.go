@@ -10,8 +10,10 @@ import (
 	"testing"
 	"time"
 
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"tollgate/keymanager"
 )
@@ -179,10 +181,60 @@ type running struct {
 	addr     string
 	grpc     *grpc.Server
 	end      func()
+
+	mu sync.Mutex
+	// rewrite changes resources on their way: to see what Envoy does with what is
+	// never published.
+	rewrite   func(kind, proto.Message)
+	resources int // sent, removals included
+	responses int
 }
 
-// serve starts a Server of one group, "default", on 127.0.0.1:0. With addr it
-// listens there.
+// sending is a stream of which the test sees, and may change, what is sent.
+type sending struct {
+	grpc.ServerStream
+	r *running
+}
+
+// SendMsg implements grpc.ServerStream.
+func (s sending) SendMsg(m any) error {
+	if d, ok := m.(*discoveryv3.DeltaDiscoveryResponse); ok {
+		s.r.mu.Lock()
+		s.r.responses++
+		s.r.resources += len(d.GetResources()) + len(d.GetRemovedResources())
+		if s.r.rewrite != nil {
+			k, _ := kindOf(d.GetTypeUrl())
+			for _, res := range d.GetResources() {
+				inner, err := res.GetResource().UnmarshalNew()
+				if err != nil {
+					s.r.t.Error(err)
+					continue
+				}
+				s.r.rewrite(k, inner)
+				if err := res.GetResource().MarshalFrom(inner); err != nil {
+					s.r.t.Error(err)
+				}
+			}
+		}
+		s.r.mu.Unlock()
+	}
+	return s.ServerStream.SendMsg(m)
+}
+
+// sent returns how many resources, and responses, have gone out.
+func (r *running) sent() (resources, responses int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.resources, r.responses
+}
+
+func (r *running) setRewrite(fn func(kind, proto.Message)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rewrite = fn
+}
+
+// serve starts a Server of one group, "default", on a loopback port.
 func serve(t testing.TB, c *catalog, change ...func(*Options)) *running {
 	t.Helper()
 	r := &running{t: t, catalog: c, gateways: &gateways{}}
@@ -193,7 +245,6 @@ func serve(t testing.TB, c *catalog, change ...func(*Options)) *running {
 			Listeners: []Listener{{Address: "127.0.0.1"}},
 		}},
 	}
-	addr := "127.0.0.1:0"
 	for _, fn := range change {
 		fn(&o)
 	}
@@ -201,12 +252,15 @@ func serve(t testing.TB, c *catalog, change ...func(*Options)) *running {
 	if r.Server, err = New(o); err != nil {
 		t.Fatal(err)
 	}
-	lis, err := net.Listen("tcp", addr)
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.addr = lis.Addr().String()
-	r.grpc = grpc.NewServer(ServerOptions()...)
+	r.grpc = grpc.NewServer(append(ServerOptions(), grpc.ChainStreamInterceptor(
+		func(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			return handler(srv, sending{s, r})
+		}))...)
 	r.Register(r.grpc)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

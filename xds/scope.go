@@ -6,13 +6,16 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
 	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"tollgate/envoy"
@@ -104,6 +107,21 @@ func scope(g *Group, segment string, vhosts []*routev3.VirtualHost) *routev3.Sco
 			ValidateClusters: wrapperspb.Bool(false),
 		},
 	}
+}
+
+// tableMark is appended to a marshalled table to make other bytes of it: fields
+// of two encodings that follow one another are merged, so it adds metadata that
+// nobody reads.
+func tableMark(now time.Time, n uint64) []byte {
+	mark, err := deterministic.Marshal(&routev3.ScopedRouteConfiguration{RouteConfiguration: &routev3.RouteConfiguration{
+		Metadata: &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
+			envoy.RouteMetadata: stringStruct("sent", fmt.Sprintf("%d.%d", now.UnixNano(), n)),
+		}},
+	}})
+	if err != nil {
+		return nil // two ASCII strings always marshal
+	}
+	return mark
 }
 
 func checkSettings(context map[string]string) *extauthzv3.ExtAuthzPerRoute {

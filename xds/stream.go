@@ -25,6 +25,8 @@ const (
 type item struct {
 	entry *entry
 	sent  *content
+	// marked: sent in other bytes than before, of the same meaning; see tainted.
+	marked bool
 }
 
 // current reports whether the item is still what the table holds. If not, a
@@ -56,6 +58,13 @@ type feed struct {
 	held       bool   // the first response waits for the clusters
 	sent       uint64
 	again      [][]item // refused together with others: each part by itself
+	// tainted tables were in a response that was refused. Envoy (1.40.0) notes
+	// the content of each table as it goes through a response, and puts them into
+	// use at the end: a table before the bad one is noted and not in use, and the
+	// same bytes would later be acknowledged without effect. So these are sent
+	// marked. After a reconnection every table is: what was refused is forgotten.
+	tainted    map[string]bool
+	taintedAll bool
 	inFlight   []*batch
 	refused    map[string]refused
 	ch         chan cache.DeltaResponse // nil = no open watch
@@ -77,6 +86,8 @@ type stream struct {
 	version string
 	feeds   [kinds]feed
 	timer   *time.Timer
+	// returning: it had content when it connected.
+	returning bool
 }
 
 // subscribe computes the first response of a kind: what differs from what the
@@ -89,27 +100,29 @@ type stream struct {
 func (l *changeLog) subscribe(st *stream, k kind, has map[string]string) {
 	t, f := &l.tables[k], &st.feeds[k]
 	f.subscribed, f.since, f.start, f.sent = true, l.now(), l.seq, t.head
-	f.refused = map[string]refused{}
+	// It asks for tables only when it has a listener.
+	st.returning = st.returning || len(has) > 0
+	f.refused, f.tainted, f.taintedAll = map[string]refused{}, map[string]bool{}, k == scopes && st.returning
 	for e := t.ring.next; e != &t.ring; e = e.next {
 		if e.now.value == nil {
 			continue
 		}
 		if len(has) > 0 && has[e.name] == versionString(e.now.version) {
-			l.accept(k, item{e, e.now})
+			l.accept(k, item{entry: e, sent: e.now})
 			continue
 		}
-		f.first = append(f.first, item{e, e.now})
+		f.first = append(f.first, item{entry: e, sent: e.now})
 	}
 	for name := range has {
 		if e := t.entries[name]; e == nil || e.now.value == nil {
 			gone := &content{seq: l.seq}
-			f.removals = append(f.removals, item{&entry{name: name, now: gone}, gone})
+			f.removals = append(f.removals, item{entry: &entry{name: name, now: gone}, sent: gone})
 		}
 	}
 	if k != clusters {
 		f.first, f.removals = append(f.first, f.removals...), nil
 	}
-	if k == scopes && len(has) > 0 && len(f.first) > 0 {
+	if k == scopes && st.returning && len(f.first) > 0 {
 		f.held = true
 		st.timer = time.AfterFunc(l.hold, func() {
 			l.mu.Lock()
@@ -142,6 +155,7 @@ func (l *changeLog) flush(st *stream, k kind) {
 		}
 		f.answered, f.first = true, f.first[len(part):]
 	}
+	f.taintedAll = false // from here on, what was refused is remembered
 	if len(f.removals) > 0 && l.usesTables(st) {
 		if !l.send(st, k, t.only(f.removals)) {
 			return
@@ -178,9 +192,16 @@ func (l *changeLog) send(st *stream, k kind, items []item) bool {
 	if len(f.inFlight) >= maxInFlight {
 		return false
 	}
+	var mark []byte
+	for i := range items {
+		if items[i].marked = f.taintedAll || f.tainted[items[i].entry.name]; items[i].marked && mark == nil {
+			l.marks++
+			mark = tableMark(l.now(), l.marks)
+		}
+	}
 	b := &batch{items: items}
 	select {
-	case f.ch <- &response{kind: k, request: f.request, items: items, version: l.seq}:
+	case f.ch <- &response{kind: k, request: f.request, items: items, version: l.seq, mark: mark}:
 		f.inFlight = append(f.inFlight, b)
 		return true
 	default:
@@ -213,11 +234,17 @@ func (l *changeLog) answered(st *stream, k kind, req *discoveryv3.DeltaDiscovery
 		if req.GetErrorDetail() == nil {
 			for _, it := range b.items {
 				delete(f.refused, it.entry.name)
+				delete(f.tainted, it.entry.name)
 				l.accept(k, it)
 			}
 			return
 		}
 		l.metrics.refused(l.group, k)
+		if k == scopes && len(b.items) > 1 {
+			for _, it := range b.items {
+				f.tainted[it.entry.name] = true
+			}
+		}
 		if rest := l.tables[k].only(b.items); len(b.items) == 1 {
 			l.refuse(st, k, rest, req.GetErrorDetail().GetMessage())
 		} else if half := (len(rest) + 1) / 2; half > 0 {
@@ -325,6 +352,7 @@ type response struct {
 	request *discoveryv3.DeltaDiscoveryRequest
 	items   []item
 	version uint64
+	mark    []byte // what marked items end with
 }
 
 // GetDeltaDiscoveryResponse implements cache.DeltaResponse.
@@ -338,10 +366,14 @@ func (r *response) GetDeltaDiscoveryResponse() (*discoveryv3.DeltaDiscoveryRespo
 			out.RemovedResources = append(out.RemovedResources, it.entry.name)
 			continue
 		}
+		value := it.sent.value
+		if it.marked {
+			value = append(value[:len(value):len(value)], r.mark...)
+		}
 		out.Resources = append(out.Resources, &discoveryv3.Resource{
 			Name:     it.entry.name,
 			Version:  versionString(it.sent.version),
-			Resource: &anypb.Any{TypeUrl: r.kind.url(), Value: it.sent.value},
+			Resource: &anypb.Any{TypeUrl: r.kind.url(), Value: value},
 		})
 	}
 	return out, nil
