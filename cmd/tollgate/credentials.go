@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
@@ -16,6 +17,12 @@ type Credentials struct {
 	Server         string                 `json:"server"`
 	ConsumerKey    keymanager.ConsumerKey `json:"consumer_key"`
 	ConsumerSecret Secret                 `json:"consumer_secret"`
+}
+
+// LogValue keeps the secret out of structured logs, whose JSON handler would
+// look into the fields.
+func (c Credentials) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("server", c.Server), slog.String("consumer_key", string(c.ConsumerKey)))
 }
 
 // readCredentials reads a credentials file.

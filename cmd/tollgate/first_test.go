@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -152,5 +153,17 @@ func TestFirstStartRefusesLostKeys(t *testing.T) {
 	}
 	if got := admin.DefaultOrganization; got != "default" {
 		t.Errorf("default organization %q", got)
+	}
+}
+
+// A credential that somebody logs or prints by mistake stays secret.
+func TestCredentialsStaySecret(t *testing.T) {
+	creds := Credentials{Server: "http://127.0.0.1:9090", ConsumerKey: "key", ConsumerSecret: "canary"}
+	for _, format := range []string{"text", "json"} {
+		var b strings.Builder
+		newLogger(&b, LogConfig{Level: "info", Format: format}).Info("by mistake", "credentials", creds, "secret", creds.ConsumerSecret)
+		if text := b.String() + fmt.Sprintf("%v %+v %#v %s", creds, creds, creds, creds.ConsumerSecret); strings.Contains(text, "canary") {
+			t.Errorf("%s: %s", format, text)
+		}
 	}
 }

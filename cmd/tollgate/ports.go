@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -108,8 +109,11 @@ func listeningInodes(table string, port uint16, set map[string]bool) {
 	}
 }
 
-// describePID returns "123 (tollgate dev)". Only the program and its first
-// word are shown: further arguments may be private.
+// plainWord is an argument that can be shown: the name of a subcommand.
+var plainWord = regexp.MustCompile(`^[a-z][a-z-]{0,19}$`)
+
+// describePID returns "123 (tollgate dev)". Only the program and a plain first
+// word are shown: other arguments may be private.
 func describePID(pid string) string {
 	n, err := strconv.Atoi(pid)
 	if err != nil {
@@ -121,7 +125,7 @@ func describePID(pid string) string {
 	}
 	args := strings.Split(string(bytes.TrimRight(line, "\x00")), "\x00")
 	name := filepath.Base(args[0])
-	if len(args) > 1 && !strings.HasPrefix(args[1], "-") {
+	if len(args) > 1 && plainWord.MatchString(args[1]) {
 		name += " " + args[1]
 	}
 	return fmt.Sprintf("%s (%s)", pid, name)
