@@ -17,10 +17,10 @@ type APISpec struct {
 	Timeout         string         `json:"timeout,omitempty" doc:"of a call; 0: a stream without limit; default: 30s" example:"30s"`
 	Production      []string       `json:"production,omitempty" doc:"URLs that PRODUCTION keys reach; all endpoints share one base path"`
 	Sandbox         []string       `json:"sandbox,omitempty" doc:"URLs that SANDBOX keys reach"`
-	Resources       []ResourceSpec `json:"resources,omitempty"`
+	Resources       []ResourceSpec `json:"resources,omitempty" doc:"what can be called; anything else is refused"`
 	SecuritySchemes []string       `json:"securitySchemes,omitempty" doc:"oauth2, api_key (header apikey), api_key_query (query parameter apikey); none: oauth2 and api_key"`
 	Tiers           []string       `json:"tiers,omitempty" doc:"that a subscription may ask for; default: Unlimited"`
-	CORS            *CORSSpec      `json:"cors,omitempty"`
+	CORS            *CORSSpec      `json:"cors,omitempty" doc:"left out: no cross-origin calls from browsers"`
 	State           string         `json:"state,omitempty" enum:"CREATED,PUBLISHED,DEPRECATED,BLOCKED,RETIRED" doc:"left out: as it is; of a new API: CREATED, which is not routed"`
 	Labels          []string       `json:"labels,omitempty" doc:"gateway groups; none: every group"`
 	Cache           string         `json:"cache,omitempty" enum:"off" doc:"off: gateways ask the key manager on every call"`
@@ -32,17 +32,17 @@ type ResourceSpec struct {
 	Path     string   `json:"path" doc:"below context and version; {name} is one segment, a final * the rest" example:"/pets/{id}"`
 	AuthType string   `json:"authType,omitempty" enum:"Any,Application,Application_User,None" doc:"default: Any"`
 	Scopes   []string `json:"scopes,omitempty" doc:"any one of them suffices"`
-	Tier     string   `json:"tier,omitempty"`
+	Tier     string   `json:"tier,omitempty" doc:"of the resource itself"`
 }
 
 // CORSSpec is the cross-origin policy of an API.
 type CORSSpec struct {
 	AllowOrigins     []string `json:"allowOrigins" doc:"exact origins, or * alone"`
-	AllowMethods     []string `json:"allowMethods,omitempty"`
-	AllowHeaders     []string `json:"allowHeaders,omitempty"`
-	ExposeHeaders    []string `json:"exposeHeaders,omitempty"`
-	MaxAge           string   `json:"maxAge,omitempty" example:"10m"`
-	AllowCredentials bool     `json:"allowCredentials,omitempty"`
+	AllowMethods     []string `json:"allowMethods,omitempty" doc:"upper case, or *"`
+	AllowHeaders     []string `json:"allowHeaders,omitempty" doc:"that a browser may send, or *"`
+	ExposeHeaders    []string `json:"exposeHeaders,omitempty" doc:"that a page may read, or *"`
+	MaxAge           string   `json:"maxAge,omitempty" doc:"how long a browser may remember the answer" example:"10m"`
+	AllowCredentials bool     `json:"allowCredentials,omitempty" doc:"cookies and the like; not with *"`
 }
 
 // noun fills a with what s says. Times that cannot be read are problems.

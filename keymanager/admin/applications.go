@@ -14,7 +14,7 @@ type ApplicationSpec struct {
 	Owner      string            `json:"owner" doc:"a user of the organization: name, or DOMAIN/name" example:"alice"`
 	Tier       string            `json:"tier,omitempty" doc:"default: Unlimited"`
 	TokenType  string            `json:"tokenType,omitempty" enum:"OAUTH" doc:"default: OAUTH"`
-	Attributes map[string]string `json:"attributes,omitempty"`
+	Attributes map[string]string `json:"attributes,omitempty" doc:"of your own: names and texts"`
 	Status     string            `json:"status,omitempty" enum:"CREATED,APPROVED,REJECTED" doc:"left out: as it is; of a new application: APPROVED"`
 	Scopes     []string          `json:"scopes,omitempty" doc:"of the management plane (tollgate:*); only an administrator can give them"`
 }

@@ -23,7 +23,7 @@ type ApplyRequest struct {
 	Organization string     `json:"organization,omitempty" doc:"of documents that name none; default: the caller's own, or for administrators of the system: default"`
 	DryRun       bool       `json:"dryRun,omitempty" doc:"say what would change, and change nothing"`
 	Wait         string     `json:"wait,omitempty" doc:"how long to wait until the gateways of this key manager use the change, at most 60s; default: 250ms" example:"10s"`
-	Documents    []Document `json:"documents"`
+	Documents    []Document `json:"documents" doc:"at most 10000"`
 }
 
 // ApplyResult is the answer of apply.

@@ -16,8 +16,8 @@ type AuditEntry struct {
 	Action       string          `json:"action" enum:"create,update,delete,revoke"`
 	Kind         string          `json:"kind"`
 	Name         string          `json:"name"`
-	Before       json.RawMessage `json:"before,omitempty"`
-	After        json.RawMessage `json:"after,omitempty"`
+	Before       json.RawMessage `json:"before,omitempty" doc:"the spec that was there; none: it was made"`
+	After        json.RawMessage `json:"after,omitempty" doc:"the spec that is there; none: it was deleted"`
 }
 
 func mountAudit(m *mount) {

@@ -20,9 +20,9 @@ type KeySpec struct {
 // NewKey is the body that makes a consumer key.
 type NewKey struct {
 	KeyType       string   `json:"keyType" enum:"PRODUCTION,SANDBOX"`
-	TokenLifetime string   `json:"tokenLifetime,omitempty"`
-	AuthMethod    string   `json:"authMethod,omitempty" enum:"client_secret_basic,client_secret_post"`
-	GrantTypes    []string `json:"grantTypes,omitempty"`
+	TokenLifetime string   `json:"tokenLifetime,omitempty" doc:"of access tokens; left out: the key manager's default"`
+	AuthMethod    string   `json:"authMethod,omitempty" enum:"client_secret_basic,client_secret_post" doc:"left out: either"`
+	GrantTypes    []string `json:"grantTypes,omitempty" doc:"default: client_credentials"`
 }
 
 // Key is a consumer key as it is shown.

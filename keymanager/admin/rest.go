@@ -38,7 +38,7 @@ type deleteIn struct{ Conditions }
 func mountManaged[T, S any](m *mount, r resource[T, S]) {
 	s, k := m.server, r.kind
 	if r.list != nil {
-		route(m, operation{id: "list-" + r.many, method: http.MethodGet, path: r.collection, tag: k.kind, summary: "List " + r.many},
+		route(m, operation{id: "list-" + r.many, method: http.MethodGet, path: r.collection, tag: k.kind, summary: "List " + inWords(r.many)},
 			func(ctx context.Context, in *listIn) (*pageOut[Object[S]], error) {
 				org := requestOf(ctx).organization()
 				if org != "" {
@@ -54,7 +54,7 @@ func mountManaged[T, S any](m *mount, r resource[T, S]) {
 				return &pageOut[Object[S]]{Body: listOf(items, total, in.PageQuery)}, err
 			})
 	}
-	route(m, operation{id: "get-" + r.one, method: http.MethodGet, path: r.collection + r.item, tag: k.kind, summary: "Show one of the " + r.many},
+	route(m, operation{id: "get-" + r.one, method: http.MethodGet, path: r.collection + r.item, tag: k.kind, summary: "Show one of the " + inWords(r.many)},
 		func(ctx context.Context, _ *nothing) (*objectOut[S], error) {
 			org, name := r.ref(ctx)
 			l := newLookup(s.Store)
@@ -68,7 +68,7 @@ func mountManaged[T, S any](m *mount, r resource[T, S]) {
 			}
 			return &objectOut[S]{Status: http.StatusOK, ETag: etag(o.Revision), Body: o}, err
 		})
-	route(m, operation{id: k.put, method: http.MethodPut, path: r.collection + r.item, tag: k.kind, makes: true, summary: "Make one of the " + r.many + ", or replace it"},
+	route(m, operation{id: k.put, method: http.MethodPut, path: r.collection + r.item, tag: k.kind, makes: true, summary: "Make one of the " + inWords(r.many) + ", or replace it"},
 		func(ctx context.Context, in *putIn[S]) (*objectOut[S], error) {
 			spec, err := in.Body.read()
 			if err != nil {
@@ -77,7 +77,7 @@ func mountManaged[T, S any](m *mount, r resource[T, S]) {
 			org, name := r.ref(ctx)
 			return put(ctx, s, r, org, name, spec, in.Conditions)
 		})
-	route(m, operation{id: "delete-" + r.one, method: http.MethodDelete, path: r.collection + r.item, tag: k.kind, summary: "Delete one of the " + r.many},
+	route(m, operation{id: "delete-" + r.one, method: http.MethodDelete, path: r.collection + r.item, tag: k.kind, summary: "Delete one of the " + inWords(r.many)},
 		func(ctx context.Context, in *deleteIn) (*nothing, error) {
 			org, name := r.ref(ctx)
 			return &nothing{}, s.write(ctx, in.Conditions, func(tx *txn) error {
@@ -85,6 +85,9 @@ func mountManaged[T, S any](m *mount, r resource[T, S]) {
 			})
 		})
 }
+
+// inWords is a collection as people write it.
+func inWords(many string) string { return strings.Replace(many, "apis", "APIs", 1) }
 
 // ref reads which object a request is about.
 func (r resource[T, S]) ref(ctx context.Context) (keymanager.OrganizationID, string) {

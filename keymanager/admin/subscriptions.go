@@ -15,7 +15,7 @@ import (
 // SubscriptionSpec is the JSON of a subscription.
 type SubscriptionSpec struct {
 	Application string `json:"application" doc:"the name of an application of the organization" example:"shop"`
-	API         APIRef `json:"api"`
+	API         APIRef `json:"api" doc:"an API of the organization: name/version, or both apart"`
 	Tier        string `json:"tier,omitempty" doc:"one of the API's; default: the only one it has" example:"Gold"`
 	State       string `json:"state,omitempty" enum:"UNBLOCKED,BLOCKED,PROD_ONLY_BLOCKED,ON_HOLD,REJECTED,TIER_UPDATE_PENDING" doc:"left out: as it is; of a new subscription: UNBLOCKED. It takes tollgate:publish to change it"`
 	PendingTier string `json:"pendingTier,omitempty" doc:"the tier asked for in the state TIER_UPDATE_PENDING"`

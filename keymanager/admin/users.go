@@ -10,7 +10,7 @@ import (
 
 // UserSpec is the JSON of a user.
 type UserSpec struct {
-	Email  string `json:"email,omitempty" format:"email"`
+	Email  string `json:"email,omitempty" format:"email" doc:"one address, without a display name"`
 	Status string `json:"status,omitempty" enum:"ACTIVE,DISABLED" doc:"left out: as it is; of a new user: ACTIVE"`
 }
 
