@@ -56,6 +56,7 @@ type KeysConfig struct {
 // KeyManagerConfig is the HTTP server of the key manager.
 type KeyManagerConfig struct {
 	Address       string   `yaml:"address"`
+	Socket        string   `yaml:"socket"` // "" = in the state folder
 	Issuer        string   `yaml:"issuer"` // "" = http://ADDRESS
 	TokenLifetime Duration `yaml:"token_lifetime"`
 }

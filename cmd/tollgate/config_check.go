@@ -37,6 +37,7 @@ func checkConfig(cfg *Config, at places) error {
 	c.between("store.max_connections", cfg.Store.MaxConnections, 2, 1000)
 
 	c.loopback("keymanager.address", cfg.KeyManager.Address)
+	c.socket("keymanager.socket", cfg.KeyManager.Socket)
 	c.issuer(cfg.KeyManager.Issuer)
 	c.span("keymanager.token_lifetime", cfg.KeyManager.TokenLifetime, time.Minute, 24*time.Hour)
 

@@ -65,7 +65,7 @@ func (d *daemon) listen(ctx context.Context) (err error) {
 	if d.ops, err = listenTCP(ctx, "ops", "--ops", d.cfg.Ops.Address); err != nil {
 		return err
 	}
-	if d.tokenSocket, err = listenUnix(ctx, "token endpoint", d.state.Socket(fileTokenSock)); err != nil {
+	if d.tokenSocket, err = listenUnix(ctx, "token endpoint", d.tokenSocketPath()); err != nil {
 		return err
 	}
 	if d.authzListener, err = listenUnix(ctx, "authz", d.authzSocket()); err != nil {
@@ -78,6 +78,13 @@ func (d *daemon) listen(ctx context.Context) (err error) {
 		d.xdsListener, err = listenTCP(ctx, "xds", "xds.address in the configuration", address)
 	}
 	return err
+}
+
+func (d *daemon) tokenSocketPath() string {
+	if d.cfg.KeyManager.Socket != "" {
+		return d.cfg.KeyManager.Socket
+	}
+	return d.state.Socket(fileTokenSock)
 }
 
 func (d *daemon) authzSocket() string {

@@ -21,7 +21,7 @@ func newEnvoyCommand() *cobra.Command {
 
 func newEnvoyBootstrapCommand() *cobra.Command {
 	var flags serverFlags
-	var node string
+	var node, adminAddress string
 	cmd := &cobra.Command{
 		Use:     "bootstrap",
 		Short:   "Print the configuration that an Envoy on this machine starts with",
@@ -43,7 +43,7 @@ func newEnvoyBootstrapCommand() *cobra.Command {
 			if xds == "" {
 				xds = filepath.Join(sockets, fileXDSSock)
 			}
-			text, err := renderBootstrap(&cfg, node, xds, authz, "")
+			text, err := renderBootstrap(&cfg, node, xds, authz, adminAddress)
 			if err != nil {
 				return err
 			}
@@ -52,6 +52,7 @@ func newEnvoyBootstrapCommand() *cobra.Command {
 		},
 	}
 	flags.register(cmd.Flags())
+	cmd.Flags().StringVar(&adminAddress, "admin", "", "where Envoy's own admin interface listens: 127.0.0.1:PORT or a socket's absolute path (default: a free port)")
 	cmd.Flags().StringVar(&node, "node", "envoy-1", "name of this Envoy, unique in its gateway group")
 	return cmd
 }

@@ -25,8 +25,8 @@ func firstStart(ctx context.Context, st store.Store, keys *Keys, state *State, s
 		return Credentials{}, err
 	}
 	if missing := keys.Missing(); known != nil && len(missing) > 0 {
-		return Credentials{}, fmt.Errorf("%s is missing, and the database holds credentials that were made with it: "+
-			"put it back, or start with another database", strings.Join(missing, " and "))
+		return Credentials{}, fmt.Errorf("the database holds credentials that were made with keys which are not here: put back %s "+
+			"(or name the files with keys.tag_file and keys.pepper_file), or start with another database", strings.Join(missing, " and "))
 	}
 	if err := keys.Save(); err != nil {
 		return Credentials{}, err

@@ -28,7 +28,7 @@ func newServeCommand() *cobra.Command {
 			defer d.close()
 			return d.run(cmd.Context(), nil, func(ctx context.Context) error {
 				d.log.Info("ready", "keymanager", serverURL(d.keyManager.Addr()), "ops", serverURL(d.ops.Addr()),
-					"authz", d.authzListener.Addr().String(), "xds", d.xdsListener.Addr().String())
+					"authz", d.authzListener.Addr().String(), "xds", d.xdsListener.Addr().String(), "admin", d.state.Path(fileAdmin))
 				return nil
 			})
 		},
