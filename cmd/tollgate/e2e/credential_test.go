@@ -3,10 +3,8 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 
 	"tollgate/cmd/tollgate/e2e/rig"
@@ -159,43 +157,6 @@ func stripped(t *testing.T, pl *place) {
 			}
 		}
 	}
-}
-
-// twoAPIs: RS17, one token on two APIs that know it under other rights, all at
-// the same time: each call is decided by its own.
-func twoAPIs(t *testing.T, pl *place) {
-	live, other := pl.token(t, "buyer"), pl.token(t, "second")
-	calls := []struct {
-		target, token string
-		status        int
-		code, tier    string
-	}{
-		{"/shop/1.0.0/items", live, 200, "", "Gold"},
-		{"/stock/1.0.0/items", live, 200, "", "Bronze"},
-		{"/stock/1.0.0/admin", live, 200, "", "Bronze"},
-		{"/shop/1.0.0/user", live, 401, "900905", ""},
-		{"/shop/1.0.0/items", other, 200, "", "Bronze"},
-		{"/stock/1.0.0/items", other, 403, "900908", ""},
-		{"/nothing/1.0.0/items", live, 404, "404", ""},
-	}
-	var wait sync.WaitGroup
-	for i := range 4 {
-		wait.Go(func() {
-			for n := range 100 {
-				c := calls[(n*(i+1)+i)%len(calls)]
-				a, err := rig.Do("GET", "http://"+pl.Gateway+c.target, "Authorization", "Bearer "+c.token)
-				if err != nil || a.Status != c.status || a.Code() != c.code {
-					t.Errorf("%s: %d %s, %v; want %d %s", c.target, a.Status, a.Body, err, c.status, c.code)
-					continue
-				}
-				var echo rig.Echo
-				if err := json.Unmarshal([]byte(a.Body), &echo); c.status == 200 && (err != nil || echo.Headers["x-tollgate-subscription-tier"] != c.tier) {
-					t.Errorf("%s: tier %q, want %q", c.target, echo.Headers["x-tollgate-subscription-tier"], c.tier)
-				}
-			}
-		})
-	}
-	wait.Wait()
 }
 
 // hostile: RS8, whatever is sent as a credential is refused, without a panic, a

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -56,7 +57,7 @@ func identity(t *testing.T, pl *place) {
 		seen := pl.allowed(t, name, func() envoytest.Reply {
 			return pl.get(t, "/shop/1.0.0/items/7?q=1", append([]string{bearer(live)}, lines...)...)
 		})
-		if seen.Method != "GET" || seen.Path != "/items/7?q=1" {
+		if seen.Method != http.MethodGet || seen.Path != "/items/7?q=1" {
 			t.Errorf("%s: the back end got %s %s", name, seen.Method, seen.Path)
 		}
 		for header, value := range want {
@@ -158,8 +159,9 @@ func environments(t *testing.T, pl *place) {
 					invalid.check(t, tt.name, r)
 				}
 				for _, seen := range append(pl.production.Seen(), pl.sandbox.Seen()...) {
-					if seen.Get("x-tollgate-env") != nil {
-						t.Errorf("%s: the back end got x-tollgate-env", tt.name)
+					keyType := map[int]string{0: "SANDBOX", 1: "PRODUCTION"}[tt.toProduction]
+					if seen.Get("x-tollgate-env") != nil || !slices.Equal(seen.Get("x-tollgate-key-type"), []string{keyType}) {
+						t.Errorf("%s: the back end got %v", tt.name, seen.Headers)
 					}
 				}
 			}

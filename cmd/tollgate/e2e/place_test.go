@@ -17,6 +17,7 @@ import (
 type place struct {
 	*rig.Rig
 	process             *rig.Process
+	flags               []string // of every start
 	admin               *rig.Admin
 	production, sandbox *envoytest.Backend
 	grpc                *envoytest.GRPC
@@ -29,13 +30,18 @@ type place struct {
 // PRODUCTION, SANDBOX and GRPC stand for the addresses of the back ends.
 func newPlace(t *testing.T, manifest string, flags ...string) *place {
 	t.Helper()
-	pl := &place{Rig: rig.New(t), production: envoytest.HTTP1(t), sandbox: envoytest.HTTP1(t), grpc: envoytest.NewGRPC(t)}
-	pl.process = pl.Dev(flags...)
-	pl.process.WaitOutput(readyLine)
+	pl := &place{Rig: rig.New(t), production: envoytest.HTTP1(t), sandbox: envoytest.HTTP1(t), grpc: envoytest.NewGRPC(t), flags: flags}
+	pl.start()
 	pl.admin = pl.Admin(t)
 	pl.keys = map[string]rig.Client{}
 	pl.apply(t, manifest)
 	return pl
+}
+
+// start starts dev, again after it has ended.
+func (pl *place) start() {
+	pl.process = pl.Dev(pl.flags...)
+	pl.process.WaitOutput(readyLine)
 }
 
 // apply applies a manifest and waits until the gateway uses it.
