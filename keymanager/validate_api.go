@@ -112,7 +112,7 @@ func isIdentifier(s string) bool {
 	if s == "" || '0' <= s[0] && s[0] <= '9' {
 		return false
 	}
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if !isAlnum(s[i]) && s[i] != '_' {
 			return false
 		}
@@ -150,7 +150,7 @@ func isHostName(s string) bool {
 		if len(l) == 0 || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' {
 			return false
 		}
-		for i := 0; i < len(l); i++ {
+		for i := range len(l) {
 			if !lower(l[i]) && l[i] != '-' {
 				return false
 			}

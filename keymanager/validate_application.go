@@ -184,7 +184,7 @@ func ParseNetworks(path string, list []string) ([]netip.Prefix, []FieldError) {
 }
 
 func isReferer(s string) bool {
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if s[i] <= ' ' || s[i] > '~' {
 			return false
 		}

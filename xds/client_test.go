@@ -8,7 +8,6 @@ import (
 	"sync"
 	"testing"
 
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -236,23 +235,6 @@ func (c *client) disconnect() {
 	c.cancel, c.done = nil, nil
 }
 
-// speak answers again, and what was withheld.
-func (c *client) speak(k kind) {
-	c.mu.Lock()
-	late := c.withheld[k]
-	c.withheld[k], c.silent[k] = nil, false
-	c.mu.Unlock()
-	for _, r := range late {
-		c.send(r)
-	}
-}
-
-func (c *client) set(fn func(*client)) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	fn(c)
-}
-
 // versions is what the client has.
 func (c *client) versions(k kind) map[string]string {
 	c.mu.Lock()
@@ -325,15 +307,4 @@ func (c *client) ended() error {
 		return errors.New("the stream has not ended")
 	}
 	return c.failure
-}
-
-// endpointOf returns the first back end of a cluster.
-func endpointOf(t testing.TB, res *discoveryv3.Resource) string {
-	t.Helper()
-	m := new(clusterv3.Cluster)
-	if err := proto.Unmarshal(res.GetResource().GetValue(), m); err != nil {
-		t.Fatal(err)
-	}
-	a := m.GetLoadAssignment().GetEndpoints()[0].GetLbEndpoints()[0].GetEndpoint().GetAddress().GetSocketAddress()
-	return fmt.Sprintf("%s:%d", a.GetAddress(), a.GetPortValue())
 }

@@ -115,7 +115,8 @@ func startLoad(t *testing.T, addr string, perSecond int, next func(i int) string
 				}
 				req.Host = "localhost"
 				res, err := client.Do(req)
-				status, said := 0, ""
+				var status int
+				var said string
 				if err != nil {
 					said = err.Error()
 				} else {

@@ -221,8 +221,11 @@ func (g *group) leave(mb *member, from *plan, touched map[string]uint64) {
 
 // drop removes the cluster of a plan that is not to become live.
 func (g *group) drop(mb *member, p *plan) {
-	if p != nil && p != mb.live {
-		g.retired[p.cluster] = g.retired[p.cluster]
+	if p == nil || p == mb.live {
+		return
+	}
+	if _, known := g.retired[p.cluster]; !known {
+		g.retired[p.cluster] = retirement{}
 	}
 }
 
