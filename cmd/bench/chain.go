@@ -53,7 +53,7 @@ func benchEnvoy(ctx context.Context, out io.Writer, c *credentials, rounds int) 
 		}
 		vs = append(vs, variant{v.name, o})
 	}
-	samples, err := compare(out, rounds, vs)
+	samples, err := compare(rounds, vs)
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ func benchCheck(ctx context.Context, out io.Writer, c *credentials, rounds int) 
 			{"bare grpc-go", window(bare, payloads, n, "")},
 			{"authz", window(authz, payloads, n, envoy.HeaderApplication)},
 		}
-		samples, err := compare(out, rounds, vs)
+		samples, err := compare(rounds, vs)
 		if err != nil {
 			return err
 		}
@@ -79,7 +79,7 @@ func benchMiss(ctx context.Context, out io.Writer, c *credentials, rounds int) e
 		vs = append(vs, variant{v.name, window(v.server, payloads, 64, v.want)})
 	}
 	before := residentMB(authz.pid())
-	samples, err := compare(out, rounds, vs)
+	samples, err := compare(rounds, vs)
 	if err != nil {
 		return err
 	}

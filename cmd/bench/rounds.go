@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand"
+	"os"
 	"slices"
 	"text/tabwriter"
 )
@@ -29,8 +30,9 @@ const (
 )
 
 // compare runs rounds of all variants in random order with the first one, the
-// reference, again after every second variant.
-func compare(out io.Writer, rounds int, vs []variant) (map[string][]sample, error) {
+// reference, again after every second variant. Progress is shown on standard
+// error.
+func compare(rounds int, vs []variant) (map[string][]sample, error) {
 	for _, v := range vs { // warm
 		if _, err := load(v.load); err != nil {
 			return nil, fmt.Errorf("%s: %w", v.name, err)
@@ -70,9 +72,9 @@ func compare(out io.Writer, rounds int, vs []variant) (map[string][]sample, erro
 			}
 			samples[v.name] = append(samples[v.name], s)
 		}
-		fmt.Fprintf(out, "\rround %d of %d ", r+1, rounds)
+		fmt.Fprintf(os.Stderr, "\rround %d of %d ", r+1, rounds)
 	}
-	fmt.Fprintln(out)
+	fmt.Fprintln(os.Stderr)
 	return samples, nil
 }
 
@@ -171,4 +173,7 @@ func report(out io.Writer, vs []variant, samples map[string][]sample, cpu ...str
 		fmt.Fprintf(w, "%d\t%s\n", errs, wrong)
 	}
 	_ = w.Flush()
+	if slices.ContainsFunc(vs, func(v variant) bool { return len(samples[v.name]) == 0 }) {
+		fmt.Fprintf(out, "n is the number of quiet windows: other programs took more than %.0f %% of the machine in all others\n", foreignLimit)
+	}
 }
