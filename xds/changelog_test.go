@@ -49,9 +49,10 @@ func (p *peer) connect(id int64) {
 	p.st = &stream{id: id, log: p.log, node: p.name}
 	p.log.open(p.st)
 	p.ch = make(chan cache.DeltaResponse, 3)
-	p.answers, p.tables = nil, false
+	p.answers, p.tables = nil, true // not before the listeners
 	p.subscribe(clusters)
 	p.subscribe(listeners)
+	p.tables = false
 	p.subscribeTables()
 }
 

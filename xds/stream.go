@@ -62,13 +62,13 @@ type feed struct {
 	// the content of each table as it goes through a response, and puts them into
 	// use at the end: a table before the bad one is noted and not in use, and the
 	// same bytes would later be acknowledged without effect. So these are sent
-	// marked. After a reconnection every table is: what was refused is forgotten.
-	tainted    map[string]bool
-	taintedAll bool
-	inFlight   []*batch
-	refused    map[string]refused
-	ch         chan cache.DeltaResponse // nil = no open watch
-	request    *discoveryv3.DeltaDiscoveryRequest
+	// marked, and all that an Envoy is sent that comes back: what it refused
+	// before is not known.
+	tainted  map[string]bool
+	inFlight []*batch
+	refused  map[string]refused
+	ch       chan cache.DeltaResponse // nil = no open watch
+	request  *discoveryv3.DeltaDiscoveryRequest
 }
 
 // refused is a content that the Envoy did not take, when it came alone.
@@ -102,7 +102,7 @@ func (l *changeLog) subscribe(st *stream, k kind, has map[string]string) {
 	f.subscribed, f.since, f.start, f.sent = true, l.now(), l.seq, t.head
 	// It asks for tables only when it has a listener.
 	st.returning = st.returning || len(has) > 0
-	f.refused, f.tainted, f.taintedAll = map[string]refused{}, map[string]bool{}, k == scopes && st.returning
+	f.refused, f.tainted = map[string]refused{}, map[string]bool{}
 	for e := t.ring.next; e != &t.ring; e = e.next {
 		if e.now.value == nil {
 			continue
@@ -155,7 +155,6 @@ func (l *changeLog) flush(st *stream, k kind) {
 		}
 		f.answered, f.first = true, f.first[len(part):]
 	}
-	f.taintedAll = false // from here on, what was refused is remembered
 	if len(f.removals) > 0 && l.usesTables(st) {
 		if !l.send(st, k, t.only(f.removals)) {
 			return
@@ -194,7 +193,8 @@ func (l *changeLog) send(st *stream, k kind, items []item) bool {
 	}
 	var mark []byte
 	for i := range items {
-		if items[i].marked = f.taintedAll || f.tainted[items[i].entry.name]; items[i].marked && mark == nil {
+		items[i].marked = k == scopes && (st.returning || f.tainted[items[i].entry.name])
+		if items[i].marked && mark == nil {
 			l.marks++
 			mark = tableMark(l.now(), l.marks)
 		}
@@ -245,13 +245,17 @@ func (l *changeLog) answered(st *stream, k kind, req *discoveryv3.DeltaDiscovery
 				f.tainted[it.entry.name] = true
 			}
 		}
-		if rest := l.tables[k].only(b.items); len(b.items) == 1 {
-			l.refuse(st, k, rest, req.GetErrorDetail().GetMessage())
-		} else if half := (len(rest) + 1) / 2; half > 0 {
-			// What Envoy says is not read: it does not always name the resource.
-			f.again = append(f.again, rest[:half:half])
-			if half < len(rest) {
-				f.again = append(f.again, rest[half:])
+		t := &l.tables[k]
+		if len(b.items) == 1 {
+			l.refuse(st, k, t.only(b.items), req.GetErrorDetail().GetMessage())
+			return
+		}
+		// What Envoy says is not read: it does not always name the resource.
+		rest := t.toSendAgain(b.items, f.sent)
+		half := (len(rest) + 1) / 2
+		for _, part := range [][]item{rest[:half:half], rest[half:]} {
+			if len(part) > 0 {
+				f.again = append(f.again, part)
 			}
 		}
 		return
@@ -315,6 +319,21 @@ func (t *table) only(items []item) []item {
 	out := make([]item, 0, len(items))
 	for _, it := range items {
 		if t.current(it) {
+			out = append(out, it)
+		}
+	}
+	return out
+}
+
+// toSendAgain returns what of a refused response is still to be brought. A
+// content that has gone out since then is, too: if its bytes are those that were
+// refused with others, Envoy has not used it.
+func (t *table) toSendAgain(items []item, sent uint64) []item {
+	out := make([]item, 0, len(items))
+	for _, it := range items {
+		if e := t.entries[it.entry.name]; e != nil && e.now.value != nil && e.now.seq <= sent {
+			out = append(out, item{entry: e, sent: e.now})
+		} else if t.current(it) {
 			out = append(out, it)
 		}
 	}
