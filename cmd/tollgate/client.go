@@ -133,11 +133,9 @@ func (c *client) call(ctx context.Context, method, path string, body, answer any
 // send is call with a refusal of the caller's own type.
 func (c *client) send(ctx context.Context, method, path string, body, answer any, refusal interface{ fill(int) }) error {
 	if c.token == "" {
-		token, err := c.requestToken(ctx)
-		if err != nil {
+		if err := c.managementToken(ctx); err != nil {
 			return err
 		}
-		c.token = token.AccessToken
 	}
 	var reader io.Reader
 	raw, isRaw := body.(rawBody)

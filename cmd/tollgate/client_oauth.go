@@ -21,7 +21,8 @@ type tokenAnswer struct {
 }
 
 // requestToken gets an access token with the client's own credentials
-// (RFC 6749 section 4.4). No scopes asks for all that the application may have.
+// (RFC 6749 section 4.4). No scopes asks for all those of the APIs that the
+// application is subscribed to.
 func (c *client) requestToken(ctx context.Context, scopes ...string) (tokenAnswer, error) {
 	form := url.Values{"grant_type": {keymanager.GrantClientCredentials}}
 	if len(scopes) > 0 {
@@ -36,6 +37,25 @@ func (c *client) requestToken(ctx context.Context, scopes ...string) (tokenAnswe
 		return tokenAnswer{}, err
 	}
 	return answer, nil
+}
+
+// managementToken gets the token of this run. The scopes of the management
+// plane have to be asked for; the client gets those that it has.
+func (c *client) managementToken(ctx context.Context) error {
+	var scopes []string
+	for _, s := range keymanager.ManagementScopes() {
+		scopes = append(scopes, string(s))
+	}
+	answer, err := c.requestToken(ctx, scopes...)
+	if refused, ok := errors.AsType[*oauthError](err); ok && refused.code == "invalid_scope" {
+		return fmt.Errorf("consumer key %s has no scope of the management plane (%s): an administrator gives them to an application",
+			c.creds.ConsumerKey, strings.Join(scopes, ", "))
+	}
+	if err != nil {
+		return err
+	}
+	c.token = answer.AccessToken
+	return nil
 }
 
 // revokeToken revokes an access token of the client's own (RFC 7009).
@@ -64,7 +84,7 @@ func (c *client) oauth(ctx context.Context, endpoint string, form url.Values, an
 	case status == http.StatusOK:
 		return nil
 	case refusal.Error == "" || status >= 500: // of the endpoint, not of the request
-		return fmt.Errorf("%s endpoint: status %d", endpoint, status)
+		return fmt.Errorf("%s endpoint: status %d %s", endpoint, status, cell(refusal.Description))
 	default:
 		return &oauthError{endpoint, refusal.Error, refusal.Description}
 	}

@@ -44,7 +44,7 @@ func newTokenCommand() *cobra.Command {
 		},
 	}
 	flags.register(cmd)
-	cmd.Flags().StringSliceVar(&scopes, "scope", nil, "scope to ask for; again for more (default: all that the application may have)")
+	cmd.Flags().StringSliceVar(&scopes, "scope", nil, "scope to ask for; again for more (default: all scopes of the APIs that the application is subscribed to)")
 	cmd.Flags().StringVar(&output, "output", "", "write the token to this 0600 file instead of printing it")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "the whole answer: access_token, token_type, expires_in, scope")
 	cmd.AddCommand(newTokenRevokeCommand())
