@@ -16,17 +16,33 @@ import (
 // encoded in random order otherwise, and every rebuild would push everything.
 var deterministic = proto.MarshalOptions{Deterministic: true}
 
-// packer puts messages into Anys and keeps the first error, so that builders
-// read like the resource they build. The usual error is a string that is not
-// UTF-8, which protobuf cannot carry.
+// packer puts messages into Anys, which Envoy's rules for the message around
+// them do not reach into, so each is checked here. It keeps the first error:
+// builders read like the resource they build.
 type packer struct{ err error }
 
 func (p *packer) pack(m proto.Message) *anypb.Any {
 	out := new(anypb.Any)
-	if err := anypb.MarshalFrom(out, m, deterministic); err != nil && p.err == nil {
-		p.err = fmt.Errorf("%s: %w", m.ProtoReflect().Descriptor().Name(), err)
+	err := validate(m)
+	if err == nil {
+		err = anypb.MarshalFrom(out, m, deterministic) // fails on a string that is not UTF-8
+	}
+	if err != nil && p.err == nil {
+		p.err = err
 	}
 	return out
+}
+
+// validate checks the proto rules of m.
+func validate(m proto.Message) error {
+	v, ok := m.(interface{ ValidateAll() error })
+	if !ok {
+		return fmt.Errorf("%T has no rules to check", m)
+	}
+	if err := v.ValidateAll(); err != nil {
+		return fmt.Errorf("%s: %w", m.ProtoReflect().Descriptor().Name(), err)
+	}
+	return nil
 }
 
 // encode marshals a resource. Its version is the hash of its content: every

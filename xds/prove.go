@@ -9,8 +9,6 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"tollgate/envoy"
@@ -20,50 +18,6 @@ import (
 // without a word what is only wrong between resources. Both are found here,
 // before anything is sent: a resource that fails is not published, and its API
 // is reported.
-
-// validate checks the proto rules of m and of every message inside an Any.
-func validate(m proto.Message) error {
-	if v, ok := m.(interface{ ValidateAll() error }); ok {
-		if err := v.ValidateAll(); err != nil {
-			return fmt.Errorf("%s: %w", m.ProtoReflect().Descriptor().Name(), err)
-		}
-	}
-	return eachAny(m.ProtoReflect(), func(a *anypb.Any) error {
-		inner, err := a.UnmarshalNew()
-		if err != nil {
-			return err
-		}
-		return validate(inner)
-	})
-}
-
-// eachAny calls fn for every Any below m.
-func eachAny(m protoreflect.Message, fn func(*anypb.Any) error) error {
-	if a, ok := m.Interface().(*anypb.Any); ok {
-		return fn(a)
-	}
-	var err error
-	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		switch {
-		case fd.IsMap():
-			if fd.MapValue().Message() != nil {
-				v.Map().Range(func(_ protoreflect.MapKey, e protoreflect.Value) bool {
-					err = eachAny(e.Message(), fn)
-					return err == nil
-				})
-			}
-		case fd.Message() == nil:
-		case fd.IsList():
-			for i := 0; i < v.List().Len() && err == nil; i++ {
-				err = eachAny(v.List().Get(i).Message(), fn)
-			}
-		default:
-			err = eachAny(v.Message(), fn)
-		}
-		return err == nil
-	})
-	return err
-}
 
 // proveCluster wants a name without dots (statistics take it apart at them),
 // and an API's cluster that cannot ignore the environment.
