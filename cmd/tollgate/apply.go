@@ -120,6 +120,7 @@ func (c *client) apply(ctx context.Context, docs []document, opts applyOptions) 
 
 // printApplied tells what became of each document.
 func printApplied(w io.Writer, docs []document, r *admin.ApplyResult, opts applyOptions) error {
+	rejected := 0
 	for _, d := range r.Documents {
 		action := d.Action
 		if r.DryRun && (d.Action == "created" || d.Action == "updated") {
@@ -130,9 +131,16 @@ func printApplied(w io.Writer, docs []document, r *admin.ApplyResult, opts apply
 			_, _ = fmt.Fprintf(w, "    %s:%d %s: %s → %s\n", docs[d.Document].File, docs[d.Document].Line(c.Pointer),
 				c.Pointer, shownValue(c.Before), shownValue(c.After))
 		}
+		if d.Rejected != "" {
+			rejected++
+			_, _ = fmt.Fprintf(w, "    the gateways refuse it: %s\n", cell(d.Rejected))
+		}
 	}
 	summary := fmt.Sprintf("%d created, %d updated, %d unchanged", r.Created, r.Updated, r.Unchanged)
 	switch {
+	case rejected > 0:
+		_, _ = fmt.Fprintln(w, summary)
+		return fmt.Errorf("applied, but the gateways refuse %d of the APIs, and go on with what they had; see tollgate get gateways", rejected)
 	case r.DryRun:
 		summary = fmt.Sprintf("dry run, nothing is changed: %d to create, %d to update, %d as described", r.Created, r.Updated, r.Unchanged)
 	case r.Created+r.Updated == 0:

@@ -33,7 +33,7 @@ type ApplyResult struct {
 	Updated   int              `json:"updated"`
 	Unchanged int              `json:"unchanged"`
 	Position  string           `json:"position,omitempty" doc:"in the log, of the change; none: gateways need not know of it"`
-	Confirmed bool             `json:"confirmed" doc:"the gateways of this key manager use the change"`
+	Confirmed bool             `json:"confirmed" doc:"the gateways of this key manager use all of the change"`
 	Documents []DocumentResult `json:"documents" doc:"in the order of the request"`
 }
 
@@ -45,6 +45,7 @@ type DocumentResult struct {
 	Name         string       `json:"name"`
 	Action       string       `json:"action" enum:"created,updated,unchanged"`
 	Changes      []Difference `json:"changes,omitempty" doc:"of an update: what differs"`
+	Rejected     string       `json:"rejected,omitempty" doc:"of an API: why the gateways of this key manager do not use its newest content; what they had before stays in use"`
 	Secret       *Issued      `json:"secret,omitempty" doc:"of a key that was made: its first client secret; shown once"`
 }
 
@@ -116,5 +117,37 @@ func (s *server) apply(ctx context.Context, req *ApplyRequest) (*ApplyResult, er
 	if pos != (keymanager.Position{}) {
 		out.Position = pos.String()
 	}
+	s.noteRejected(ctx, out)
 	return out, nil
+}
+
+// noteRejected says of each API among the documents whether gateways of this
+// process refuse its newest content.
+func (s *server) noteRejected(ctx context.Context, out *ApplyResult) {
+	if s.Gateways == nil {
+		return
+	}
+	why := map[keymanager.APIID]string{}
+	for _, g := range s.Gateways.States() {
+		for _, r := range g.Rejected {
+			why[r.API] = r.Reason
+		}
+	}
+	if len(why) == 0 {
+		return
+	}
+	l := newLookup(s.Store)
+	for i := range out.Documents {
+		d := &out.Documents[i]
+		if d.Kind != kindAPI {
+			continue
+		}
+		a, err := l.api(ctx, keymanager.OrganizationID(d.Organization), d.Name)
+		if err != nil { // the answer is about what was written, and that is
+			continue
+		}
+		if reason, ok := why[a.ID]; ok {
+			d.Rejected, out.Confirmed = reason, false
+		}
+	}
 }

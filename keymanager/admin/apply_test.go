@@ -259,3 +259,29 @@ func TestConfirm(t *testing.T) {
 		t.Errorf("not confirmed: %s", a.body)
 	}
 }
+
+// Gateways whose state a test changes.
+type changingStates struct{ list []keymanager.GatewayState }
+
+func (s *changingStates) States() []keymanager.GatewayState { return s.list }
+
+// What is applied and refused by the gateways is told so, also when it is
+// applied again.
+func TestApplySaysWhatGatewaysRefuse(t *testing.T) {
+	gateways := &changingStates{}
+	w := newWorld(t, func(o *admin.Options) { o.Gateways = gateways })
+	const request = `{"organization":"default","documents":[
+		{"kind":"Tier","name":"Copper","spec":{"requests":10}},
+		{"kind":"API","name":"pets","spec":{"version":"1.0.0","context":"/pets"}}]}`
+	if a := w.want(200, system, "POST", "/apply", request); a.at("documents/1/rejected") != nil {
+		t.Errorf("nobody refuses: %s", a.body)
+	}
+	id := w.want(200, system, "GET", inDefault+"/apis/pets/1.0.0", "").text("id")
+	gateways.list = []keymanager.GatewayState{{Kind: keymanager.GatewayXDS, ID: "x", Rejected: []keymanager.RejectedResource{
+		{API: keymanager.APIID(id), Reason: "no such file"}, {API: "another", Reason: "x"},
+	}}}
+	a := w.want(200, system, "POST", "/apply", request)
+	if a.text("documents/1/rejected") != "no such file" || a.at("documents/0/rejected") != nil || a.at("confirmed") != false {
+		t.Errorf("refused: %s", a.body)
+	}
+}
