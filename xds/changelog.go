@@ -106,8 +106,9 @@ type changeLog struct {
 	group   string
 	now     func() time.Time
 	metrics *metrics
-	// hold is how long a reconnected Envoy's tables wait for its clusters.
-	hold time.Duration
+	// hold is how long a reconnected Envoy's tables wait for its clusters, and
+	// grace how long its old clusters outlive their routes.
+	hold, grace time.Duration
 
 	mu       sync.Mutex
 	seq      uint64

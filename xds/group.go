@@ -70,6 +70,8 @@ type group struct {
 	base     mark // the last one that every Envoy has acknowledged
 	seq      uint64
 	rejected map[keymanager.APIID]*member
+	verdicts bool // rejected has changed
+	listed   []keymanager.RejectedResource
 	nodes    map[string]*nodeRecord
 	isLoaded bool
 }
@@ -82,6 +84,7 @@ func newGroup(spec *Group, opts *Options, m *metrics, stated chan<- struct{}) (*
 		members: map[keymanager.APIID]*member{}, segments: map[string]*segment{},
 		moving: map[*member]bool{}, trying: map[*segment]bool{}, retired: map[string]retirement{}, rejected: map[keymanager.APIID]*member{}, nodes: map[string]*nodeRecord{},
 	}
+	g.log.grace = opts.Grace
 	return g, g.publishOwn()
 }
 
@@ -175,7 +178,7 @@ func (g *group) step() time.Duration {
 	g.take(inbox)
 	wait := g.advance(dirty, reverts)
 	g.tryNext()
-	g.retire()
+	wait = sooner(wait, g.retire())
 	g.settleMarks()
 	for _, d := range inbox {
 		if d.whole && !g.isLoaded {
@@ -197,7 +200,10 @@ func (g *group) take(inbox []delivery) {
 		want := func(mb *member, p *plan) {
 			g.drop(mb, mb.want) // if it never became live
 			mb.want, mb.bad = p, nil
-			delete(g.rejected, mb.id)
+			if g.rejected[mb.id] != nil {
+				delete(g.rejected, mb.id)
+				g.verdicts = true
+			}
 			changed = append(changed, mb)
 			mb.marks = append(mb.marks, m)
 			m.open++

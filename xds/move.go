@@ -193,10 +193,11 @@ func (g *group) settle(mb *member) {
 
 // retirement is what has to happen before a cluster is removed: no Envoy routes
 // to it any more, since the tables that took its routes away are in use
-// everywhere.
+// everywhere, and the requests that were routed before have had their grace.
 type retirement struct {
 	tables []string
 	seq    uint64
+	left   time.Time // when the tables were in use everywhere; zero = not yet
 }
 
 // leave removes the cluster that a member's routes have left, when they have
@@ -216,6 +217,7 @@ func (g *group) leave(mb *member, from *plan, touched map[string]uint64) {
 		}
 		r.seq = max(r.seq, touched[s])
 	}
+	r.left = time.Time{}
 	g.retired[from.cluster] = r
 }
 
@@ -229,9 +231,11 @@ func (g *group) drop(mb *member, p *plan) {
 	}
 }
 
-// retire removes the clusters that nothing routes to any more.
-func (g *group) retire() {
+// retire removes the clusters that nothing routes to any more, and returns how
+// long until the next has had its grace.
+func (g *group) retire() (wait time.Duration) {
 	var out []change
+	now := g.opts.Now()
 	for cluster, r := range g.retired {
 		if !g.log.inUse(r.tables, r.seq) {
 			continue
@@ -245,10 +249,27 @@ func (g *group) retire() {
 				continue
 			}
 		}
+		if r.left.IsZero() {
+			r.left = now
+			g.retired[cluster] = r
+		}
+		if grace := r.left.Add(g.opts.Grace).Sub(now); grace > 0 {
+			wait = sooner(wait, grace)
+			continue
+		}
 		delete(g.retired, cluster)
 		out = append(out, change{kind: clusters, name: cluster})
 	}
 	g.log.update(out)
+	return wait
+}
+
+// sooner returns the shorter of two waits; 0 is none.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
 }
 
 func (p *plan) uses(cluster string) bool { return p != nil && p.cluster == cluster }

@@ -2,6 +2,7 @@ package xds
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -88,7 +89,14 @@ func (g *group) publishState() {
 			})
 		}
 	}
-	st := groupState{confirmed: g.base.at, apis: len(g.members)}
+	if g.verdicts {
+		g.verdicts = false
+		g.listed = nil
+		for _, id := range slices.Sorted(maps.Keys(g.rejected)) {
+			g.listed = append(g.listed, *g.rejected[id].bad)
+		}
+	}
+	st := groupState{confirmed: g.base.at, apis: len(g.members), rejected: g.listed}
 	for id, n := range g.nodes {
 		if !n.Connected && now.Sub(n.seen) > forgetNode {
 			delete(g.nodes, id)
@@ -97,10 +105,6 @@ func (g *group) publishState() {
 		st.nodes = append(st.nodes, n.NodeState)
 	}
 	slices.SortFunc(st.nodes, func(a, b keymanager.NodeState) int { return strings.Compare(a.ID, b.ID) })
-	for _, mb := range g.rejected {
-		st.rejected = append(st.rejected, *mb.bad)
-	}
-	slices.SortFunc(st.rejected, func(a, b keymanager.RejectedResource) int { return strings.Compare(string(a.API), string(b.API)) })
 	g.mu.Lock()
 	g.state = st
 	g.mu.Unlock()

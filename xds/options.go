@@ -27,6 +27,10 @@ type Options struct {
 	// the names of its back ends (envoy.md: the acknowledgement of a cluster is
 	// withheld while it warms). Default 5 s.
 	WarmTimeout time.Duration
+	// Grace is how long a cluster outlives its routes: a request that Envoy has
+	// routed there may still wait for authz, or for a retry. Default 2 s;
+	// negative = none.
+	Grace time.Duration
 	// StaleAfter is the silence of the catalog after which the phase is STALE.
 	// Default 3 s.
 	StaleAfter time.Duration
@@ -82,6 +86,9 @@ func (o *Options) fill() error {
 	}
 	if o.WarmTimeout == 0 {
 		o.WarmTimeout = 5 * time.Second
+	}
+	if o.Grace == 0 {
+		o.Grace = 2 * time.Second
 	}
 	if o.StaleAfter == 0 {
 		o.StaleAfter = 3 * time.Second

@@ -14,7 +14,7 @@ func (g *group) quarantine(mb *member, k kind, name, node, reason string) {
 	mb.bad = &keymanager.RejectedResource{
 		Node: node, Type: k.url(), Name: name, API: mb.id, Reason: reason, Since: g.opts.Now(),
 	}
-	g.rejected[mb.id] = mb
+	g.rejected[mb.id], g.verdicts = mb, true
 	g.opts.Logger.Warn("API rejected; its last accepted routes stay",
 		"group", g.Name, "api", mb.id, "type", k.String(), "name", name, "node", node, "reason", reason)
 }

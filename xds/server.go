@@ -236,8 +236,8 @@ func (l *changeLog) close(st *stream) {
 	for k := range kinds {
 		st.feeds[k].ch = nil
 	}
-	if st.timer != nil {
-		st.timer.Stop()
+	for _, t := range st.timers {
+		t.Stop()
 	}
 	l.forgetRemoved()
 	l.wake()

@@ -1,13 +1,11 @@
 package xds
 
 import (
-	"context"
 	"strconv"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
-	"google.golang.org/protobuf/types/known/anypb"
 )
 
 const (
@@ -85,7 +83,9 @@ type stream struct {
 	node    string
 	version string
 	feeds   [kinds]feed
-	timer   *time.Timer
+	timers  []*time.Timer
+	// The grace of the clusters that it brought and that are no more.
+	graceBegun, graceOver bool
 	// returning: it had content when it connected.
 	returning bool
 }
@@ -124,13 +124,36 @@ func (l *changeLog) subscribe(st *stream, k kind, has map[string]string) {
 	}
 	if k == scopes && st.returning && len(f.first) > 0 {
 		f.held = true
-		st.timer = time.AfterFunc(l.hold, func() {
-			l.mu.Lock()
-			defer l.mu.Unlock()
+		l.after(st, l.hold, func() {
 			f.held = false
 			l.flush(st, scopes)
 		})
 	}
+}
+
+// after calls fn with the lock held, unless the stream ends before.
+func (l *changeLog) after(st *stream, wait time.Duration, fn func()) {
+	st.timers = append(st.timers, time.AfterFunc(wait, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		fn()
+	}))
+}
+
+// hadGrace reports whether the requests are through that an Envoy which has come
+// back had routed to clusters that are no more.
+func (l *changeLog) hadGrace(st *stream) bool {
+	if l.grace <= 0 {
+		return true
+	}
+	if !st.graceBegun {
+		st.graceBegun = true
+		l.after(st, l.grace, func() {
+			st.graceOver = true
+			l.flush(st, clusters)
+		})
+	}
+	return st.graceOver
 }
 
 // flush sends what the Envoy does not have, unless no watch is open or the
@@ -155,7 +178,7 @@ func (l *changeLog) flush(st *stream, k kind) {
 		}
 		f.answered, f.first = true, f.first[len(part):]
 	}
-	if len(f.removals) > 0 && l.usesTables(st) {
+	if len(f.removals) > 0 && l.usesTables(st) && l.hadGrace(st) {
 		if !l.send(st, k, t.only(f.removals)) {
 			return
 		}
@@ -209,137 +232,6 @@ func (l *changeLog) send(st *stream, k kind, items []item) bool {
 	}
 }
 
-// sending notes the nonce of a response that goes out. Responses of one kind go
-// out in the order in which they were handed over.
-func (l *changeLog) sending(st *stream, k kind, nonce string, bytes int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, b := range st.feeds[k].inFlight {
-		if b.nonce == "" {
-			b.nonce = nonce
-			break
-		}
-	}
-	l.metrics.sent(l.group, k, bytes)
-}
-
-// answered takes an acknowledgement or a refusal of one response.
-func (l *changeLog) answered(st *stream, k kind, req *discoveryv3.DeltaDiscoveryRequest) {
-	f := &st.feeds[k]
-	for i, b := range f.inFlight {
-		if b.nonce != req.GetResponseNonce() {
-			continue
-		}
-		f.inFlight = append(f.inFlight[:i:i], f.inFlight[i+1:]...)
-		if req.GetErrorDetail() == nil {
-			for _, it := range b.items {
-				delete(f.refused, it.entry.name)
-				delete(f.tainted, it.entry.name)
-				l.accept(k, it)
-			}
-			return
-		}
-		l.metrics.refused(l.group, k)
-		if k == scopes && len(b.items) > 1 {
-			for _, it := range b.items {
-				f.tainted[it.entry.name] = true
-			}
-		}
-		t := &l.tables[k]
-		if len(b.items) == 1 {
-			l.refuse(st, k, t.only(b.items), req.GetErrorDetail().GetMessage())
-			return
-		}
-		// What Envoy says is not read: it does not always name the resource.
-		rest := t.toSendAgain(b.items, f.sent)
-		half := (len(rest) + 1) / 2
-		for _, part := range [][]item{rest[:half:half], rest[half:]} {
-			if len(part) > 0 {
-				f.again = append(f.again, part)
-			}
-		}
-		return
-	}
-}
-
-// refuse notes a resource that was refused when it stood alone: it stays at its
-// last acknowledged content on this stream, and the group is told. One that has
-// changed meanwhile says nothing.
-func (l *changeLog) refuse(st *stream, k kind, items []item, reason string) {
-	for _, it := range items {
-		reason = shorten(reason)
-		st.feeds[k].refused[it.entry.name] = refused{it.sent, reason, l.now()}
-		r := refusal{kind: k, name: it.entry.name, now: it.sent, node: st.node, only: it.entry.accepted, reason: reason}
-		l.refusals = append(l.refusals, r)
-		if !r.only {
-			it.entry.refusal = &r
-		}
-	}
-}
-
-// accept notes that an Envoy uses a content.
-func (l *changeLog) accept(k kind, it item) {
-	if it.entry.accepted || !l.tables[k].current(it) {
-		return
-	}
-	it.entry.accepted, it.entry.refusal = true, nil
-	l.accepted = append(l.accepted, acceptance{k, it.entry.name, it.sent.seq})
-}
-
-// acknowledgedBy returns the position up to which the Envoy has answered for
-// kind k, also by a refusal of a resource that stood alone.
-func (l *changeLog) acknowledgedBy(st *stream, k kind) uint64 {
-	f := &st.feeds[k]
-	if !f.subscribed || !f.answered || len(f.first) > 0 {
-		return 0
-	}
-	low := l.seq
-	if f.sent < l.tables[k].head {
-		low = f.sent
-	}
-	lowest := func(items []item) {
-		for _, it := range items {
-			low = min(low, it.sent.seq-1)
-		}
-	}
-	for _, b := range f.inFlight {
-		if len(b.items) == 0 {
-			return 0 // the empty first response
-		}
-		lowest(b.items[:1])
-	}
-	for _, part := range f.again {
-		lowest(part[:1])
-	}
-	return low
-}
-
-// only keeps the items that are current.
-func (t *table) only(items []item) []item {
-	out := make([]item, 0, len(items))
-	for _, it := range items {
-		if t.current(it) {
-			out = append(out, it)
-		}
-	}
-	return out
-}
-
-// toSendAgain returns what of a refused response is still to be brought. A
-// content that has gone out since then is, too: if its bytes are those that were
-// refused with others, Envoy has not used it.
-func (t *table) toSendAgain(items []item, sent uint64) []item {
-	out := make([]item, 0, len(items))
-	for _, it := range items {
-		if e := t.entries[it.entry.name]; e != nil && e.now.value != nil && e.now.seq <= sent {
-			out = append(out, item{entry: e, sent: e.now})
-		} else if t.current(it) {
-			out = append(out, it)
-		}
-	}
-	return out
-}
-
 // cut returns the beginning of items that fits into a response.
 func cut(items []item, limit int) []item {
 	size := 0
@@ -352,68 +244,4 @@ func cut(items []item, limit int) []item {
 	return items
 }
 
-// shorten keeps a reason readable: a violation of a proto rule comes as a dump
-// of the whole resource.
-func shorten(s string) string {
-	const limit = 500
-	if len(s) <= limit {
-		return s
-	}
-	return s[:limit] + "…"
-}
-
 func versionString(v uint64) string { return strconv.FormatUint(v, 16) }
-
-// response builds its message when the stream's goroutine asks for it, outside
-// the lock. Contents are never changed, so it reads them without.
-type response struct {
-	kind    kind
-	request *discoveryv3.DeltaDiscoveryRequest
-	items   []item
-	version uint64
-	mark    []byte // what marked items end with
-}
-
-// GetDeltaDiscoveryResponse implements cache.DeltaResponse.
-func (r *response) GetDeltaDiscoveryResponse() (*discoveryv3.DeltaDiscoveryResponse, error) {
-	out := &discoveryv3.DeltaDiscoveryResponse{
-		TypeUrl:           r.kind.url(),
-		SystemVersionInfo: strconv.FormatUint(r.version, 10),
-	}
-	for _, it := range r.items {
-		if it.sent.value == nil {
-			out.RemovedResources = append(out.RemovedResources, it.entry.name)
-			continue
-		}
-		value := it.sent.value
-		if it.marked {
-			value = append(value[:len(value):len(value)], r.mark...)
-		}
-		out.Resources = append(out.Resources, &discoveryv3.Resource{
-			Name:     it.entry.name,
-			Version:  versionString(it.sent.version),
-			Resource: &anypb.Any{TypeUrl: r.kind.url(), Value: value},
-		})
-	}
-	return out, nil
-}
-
-// GetDeltaRequest implements cache.DeltaResponse.
-func (r *response) GetDeltaRequest() *discoveryv3.DeltaDiscoveryRequest { return r.request }
-
-// GetSystemVersion implements cache.DeltaResponse.
-func (r *response) GetSystemVersion() (string, error) { return r.GetResponseVersion(), nil }
-
-// GetResponseVersion implements cache.DeltaResponse.
-func (r *response) GetResponseVersion() string { return strconv.FormatUint(r.version, 10) }
-
-// GetNextVersionMap implements cache.DeltaResponse.
-func (r *response) GetNextVersionMap() map[string]string { return r.GetReturnedResources() }
-
-// GetReturnedResources implements cache.DeltaResponse. The library would keep
-// here what it believes delivered; the log knows better. It may write to the
-// map, so each response has its own.
-func (r *response) GetReturnedResources() map[string]string { return map[string]string{} }
-
-// GetContext implements cache.DeltaResponse.
-func (r *response) GetContext() context.Context { return context.Background() }
