@@ -95,7 +95,13 @@ func (e *effects) next(t *testing.T, what string, status int, code string, call 
 	}
 	e.late++
 	t.Logf("not on the next call: %v", err)
-	rig.Eventually(t, what, try)
+	// What is promised then is a second.
+	for deadline := time.Now().Add(10 * time.Second); err != nil; err = try() {
+		if time.Now().After(deadline) {
+			t.Fatalf("still not: %v", err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // items calls the API, once and then from warm caches.
@@ -152,6 +158,8 @@ func (e *effects) revokedUnderLoad(t *testing.T) {
 		var dead, stop atomic.Bool
 		var passed, after atomic.Int64
 		var wait sync.WaitGroup
+		defer wait.Wait()
+		defer stop.Store(true)
 		for range 6 {
 			wait.Go(func() {
 				for !stop.Load() {
