@@ -37,6 +37,7 @@ all() {
   for part in check miss envoy; do
     bounded 420 "bench $part" env GOMAXPROCS=1 "${pin[@]}" "$tool/bench" "$part"
   done
+  bounded 420 "bench change" "$tool/bench" change
   for pkg in authz authz/cache authz/apis authz/revoked xds keymanager/token keymanager/oauth keymanager/publish keymanager/store/sqlstore; do
     grep -qs '^func Benchmark' "$pkg"/*_test.go || continue
     bounded 240 "go test -bench ./$pkg" go test -run '^$' -bench . -benchmem -benchtime 500ms -timeout 235s "./$pkg"

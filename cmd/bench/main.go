@@ -1,11 +1,12 @@
 // Command bench measures authz against bare servers and inside the chain with
 // the real Envoy. It prints ratios to a reference measured in the same run:
 // absolute rates of a shared machine say little. It stops by itself, and talks
-// to Unix sockets only. It is not shipped.
+// to Unix sockets and loopback only. It is not shipped.
 //
 //	bench check    Check with every token cached, beside bare grpc-go
 //	bench miss     tokens seen first, and forged ones
 //	bench envoy    the chain Envoy + authz, beside Envoy alone and jwt_authn
+//	bench change   one API changed among 1k, 10k and 100k, until Envoy uses it
 package main
 
 import (
@@ -36,7 +37,7 @@ func main() {
 
 func run(ctx context.Context, out io.Writer, args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: bench check|miss|envoy [ROUNDS]")
+		return errors.New("usage: bench check|miss|envoy|change [ROUNDS]")
 	}
 	if args[0] == "serve" {
 		return serve(ctx, args[1:])
@@ -65,8 +66,10 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 		return benchMiss(ctx, out, creds, rounds)
 	case "envoy":
 		return benchEnvoy(ctx, out, creds, rounds)
+	case "change":
+		return benchChange(ctx, out, dir)
 	default:
-		return fmt.Errorf("%q is not a benchmark: want check, miss or envoy", args[0])
+		return fmt.Errorf("%q is not a benchmark: want check, miss, envoy or change", args[0])
 	}
 }
 
