@@ -1,11 +1,12 @@
 // Package xds publishes: it follows the catalog, builds Envoy's resources from
 // it, proves them, and pushes what changed to every Envoy of a gateway group.
 //
-// Reading order: controller.go (the catalog becomes plans), group.go and move.go
-// (the order of a change at Envoy: cluster, table, removal), changelog.go and
-// stream.go (what is current, and what each Envoy has acknowledged), then the pure
-// builders listener.go, scope.go, cluster.go, and prove.go, which refuses what
-// they must not build.
+// Reading order: controller.go (what the catalog says), group.go and move.go (the
+// order of a change at Envoy: cluster, table, removal), refuse.go (what happens
+// to an API that Envoy refuses), changelog.go (what is current), stream.go and
+// answer.go (what each Envoy is sent and has acknowledged), then plan.go, the
+// pure builders listener.go, scope.go and cluster.go, and prove.go, which
+// refuses what they must not build.
 //
 // One ScopedRouteConfiguration with its table inline holds all APIs whose
 // contexts share a first path segment: it is the unit of change at Envoy. Each

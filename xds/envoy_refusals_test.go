@@ -178,3 +178,9 @@ func TestEnvoyNeverSeesWhatIsQuarantined(t *testing.T) {
 		t.Errorf("Envoy refused %d responses", s)
 	}
 }
+
+func (r *running) setRewrite(fn func(kind, proto.Message)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rewrite = fn
+}

@@ -24,7 +24,7 @@ type Options struct {
 	// Groups are the gateway groups served, by name; at least one.
 	Groups []Group
 	// WarmTimeout is how long the routes of an API wait until Envoy has resolved
-	// the names of its back ends (envoy.md: the acknowledgement of a cluster is
+	// the names of its back ends (the acknowledgement of a cluster is
 	// withheld while it warms). Default 5 s.
 	WarmTimeout time.Duration
 	// Grace is how long a cluster outlives its routes: a request that Envoy has

@@ -221,19 +221,6 @@ func (s sending) SendMsg(m any) error {
 	return s.ServerStream.SendMsg(m)
 }
 
-// sent returns how many resources, and responses, have gone out.
-func (r *running) sent() (resources, responses int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.resources, r.responses
-}
-
-func (r *running) setRewrite(fn func(kind, proto.Message)) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.rewrite = fn
-}
-
 // serve starts a Server of one group, "default", on a loopback port.
 func serve(t testing.TB, c *catalog, change ...func(*Options)) *running {
 	t.Helper()
