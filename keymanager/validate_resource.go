@@ -104,7 +104,7 @@ func templateShape(path string) (shape, why string) {
 		case s == "." || s == "..":
 			return "", "has a segment \".\" or \"..\""
 		default:
-			for j := 0; j < len(s); j++ {
+			for j := range len(s) {
 				if !plain(s[j]) {
 					return "", "has a character that is not allowed in a plain segment (letters, digits and \"-._~!$&'()+,=:@\")"
 				}
@@ -137,7 +137,7 @@ func ValidScope(s Scope) bool {
 	if len(s) == 0 || len(s) > maxScope {
 		return false
 	}
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if c := s[i]; c < 0x21 || c > 0x7e || c == '"' || c == '\\' {
 			return false
 		}
