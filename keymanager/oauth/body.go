@@ -35,7 +35,9 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (string, *answ
 	for n := 0; ; {
 		if n == len(buf) {
 			a := bodyTooLarge
-			if _, err := io.CopyN(io.Discard, r.Body, maxDiscard); !errors.Is(err, io.EOF) {
+			// The server leaves the sender of more a moment to read the answer before
+			// it cuts the connection. It knows of the limit from this reader alone.
+			if _, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxDiscard)); err != nil {
 				hangUp()
 				a.hangUp = true
 			}

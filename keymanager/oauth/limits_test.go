@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -106,6 +107,37 @@ func TestLimitOfTheBody(t *testing.T) {
 	for n, want := range map[int]int{63: 200, 64: 400} { // with grant_type one more
 		if got := r.do(request{auth: []string{r.client.basic()}, body: ccBody + manyParameters(n)}); got.status != want {
 			t.Errorf("%d parameters: %d, want %d", n+1, got.status, want)
+		}
+	}
+}
+
+// Whoever sends far too much gets the answer, and not a connection that is
+// reset under it while it writes.
+func TestSenderOfTooMuchIsAnswered(t *testing.T) {
+	r := newRig(t)
+	for name, line := range map[string]string{"keeps the connection": "", "closes it": "Connection: close\r\n"} {
+		for _, size := range []int{300 << 10, 1 << 20} {
+			t.Run(fmt.Sprintf("%s, %d bytes", name, size), func(t *testing.T) {
+				conn, err := net.Dial("tcp", r.server.Listener.Addr().String())
+				r.ok(err)
+				defer conn.Close()
+				r.ok(conn.SetDeadline(time.Now().Add(10 * time.Second)))
+				_, err = fmt.Fprintf(conn, "POST /oauth2/token HTTP/1.1\r\nHost: x\r\n%sContent-Type: application/x-www-form-urlencoded\r\n"+
+					"Content-Length: %d\r\n\r\n%s", line, size, strings.Repeat("a", 300<<10))
+				r.ok(err)
+				in := bufio.NewReader(conn)
+				resp, err := http.ReadResponse(in, nil)
+				r.ok(err)
+				_, err = io.Copy(io.Discard, resp.Body)
+				r.ok(err)
+				r.ok(resp.Body.Close())
+				if resp.StatusCode != http.StatusRequestEntityTooLarge || !resp.Close {
+					t.Errorf("%d, closes the connection: %v", resp.StatusCode, resp.Close)
+				}
+				if _, err := in.ReadByte(); !errors.Is(err, io.EOF) {
+					t.Errorf("after the answer: %v, want the end", err)
+				}
+			})
 		}
 	}
 }
