@@ -29,8 +29,9 @@ type txn struct {
 const confirmTime = 250 * time.Millisecond
 
 // maxRaces is how often a write that asked for no revision starts again when
-// another one came in between.
-const maxRaces = 5
+// another one came in between. Each time somebody else has won, so that of n
+// writers the last one loses n-1 times.
+const maxRaces = 100
 
 // write runs fn in one transaction and waits a moment for the gateways. fn may
 // be run again, so all it leaves behind it must set anew.
@@ -51,10 +52,12 @@ func (s *server) commit(ctx context.Context, cond Conditions, fn func(tx *txn) e
 				look: newLookup(st), now: s.Now().UTC().Truncate(time.Millisecond),
 			})
 		})
-		if keymanager.KindOf(err) == keymanager.KindPrecondition && !cond.given() && race < maxRaces {
-			continue
+		if keymanager.KindOf(err) != keymanager.KindPrecondition || cond.given() {
+			return pos, err
 		}
-		return pos, err
+		if race == maxRaces { // who set no condition cannot have failed one
+			return pos, keymanager.Errorf(keymanager.KindUnavailable, "too many writes of the same object at once; try again")
+		}
 	}
 }
 
