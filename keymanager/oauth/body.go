@@ -75,6 +75,19 @@ func (f *form) value(name string) string {
 	return ""
 }
 
+// readToken reads the form of an endpoint that is asked about a token, and
+// returns the token.
+func (f *form) readToken(r *http.Request, body string) (string, *answer) {
+	if refused := f.readForm(r, body); refused != nil {
+		return "", refused
+	}
+	value := f.value("token")
+	if value == "" {
+		return "", invalidRequest("token is missing")
+	}
+	return value, nil
+}
+
 // readForm takes the parameters from the body, and from nowhere else: secrets
 // and tokens have no place in a URL.
 func (f *form) readForm(r *http.Request, body string) *answer {

@@ -31,12 +31,9 @@ func (c *caller) sees(g *keymanager.Grant) bool {
 func (s *Server) introspect(r *http.Request, body string) answer {
 	// What is asked for.
 	var f form
-	if refused := f.readForm(r, body); refused != nil {
+	value, refused := f.readToken(r, body)
+	if refused != nil {
 		return *refused
-	}
-	value := f.value("token")
-	if value == "" {
-		return *invalidRequest("token is missing")
 	}
 	// Who asks.
 	who, refused := s.caller(r, &f)
@@ -104,19 +101,20 @@ func (s *Server) activeToken(ctx context.Context, value string) (*store.Facts, e
 	if !s.o.Tags.Check(keymanager.AccessToken, value) {
 		return nil, nil
 	}
-	facts, _, err := s.o.Store.TokenFacts(ctx, s.o.Peppers.Digest(value), "")
-	if err == nil && facts == nil {
-		if previous, has := s.o.Peppers.Previous(value); has {
-			facts, _, err = s.o.Store.TokenFacts(ctx, previous, "")
+	for digest := range s.o.Peppers.Digests(value) {
+		facts, _, err := s.o.Store.TokenFacts(ctx, digest, "")
+		switch {
+		case err != nil:
+			return nil, err
+		case facts == nil:
+			continue
+		case facts.Standing().Reason(s.o.Now()) != keymanager.ReasonActive:
+			return nil, nil
+		default:
+			return facts, nil
 		}
 	}
-	if err != nil || facts == nil {
-		return nil, err
-	}
-	if facts.Standing().Reason(s.o.Now()) != keymanager.ReasonActive {
-		return nil, nil
-	}
-	return facts, nil
+	return nil, nil
 }
 
 // description is the answer of RFC 7662 section 2.2, and below it members of

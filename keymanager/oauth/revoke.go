@@ -16,12 +16,9 @@ var revoked = answer{status: http.StatusOK}
 func (s *Server) revoke(r *http.Request, body string) answer {
 	// What is asked for.
 	var f form
-	if refused := f.readForm(r, body); refused != nil {
+	value, refused := f.readToken(r, body)
+	if refused != nil {
 		return *refused
-	}
-	value := f.value("token")
-	if value == "" {
-		return *invalidRequest("token is missing")
 	}
 	// Who asks.
 	client, refused := s.authenticate(r, &f)
@@ -70,15 +67,13 @@ func (s *Server) revoke(r *http.Request, body string) answer {
 }
 
 // storedToken finds a token under its digest, by either pepper.
-func (s *Server) storedToken(ctx context.Context, value string) (*keymanager.Token, error) {
-	t, err := s.o.Store.TokenByDigest(ctx, s.o.Peppers.Digest(value))
-	if !keymanager.IsNotFound(err) {
-		return t, err
+func (s *Server) storedToken(ctx context.Context, value string) (t *keymanager.Token, err error) {
+	for digest := range s.o.Peppers.Digests(value) {
+		if t, err = s.o.Store.TokenByDigest(ctx, digest); !keymanager.IsNotFound(err) {
+			break
+		}
 	}
-	if previous, has := s.o.Peppers.Previous(value); has {
-		return s.o.Store.TokenByDigest(ctx, previous)
-	}
-	return nil, err
+	return t, err
 }
 
 func (s *Server) confirm(ctx context.Context, at keymanager.Position) {

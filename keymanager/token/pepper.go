@@ -3,6 +3,7 @@ package token
 import (
 	"crypto/hmac"
 	"io"
+	"iter"
 
 	"tollgate/keymanager"
 )
@@ -54,6 +55,20 @@ func (p *Peppers) Previous(value string) (keymanager.Digest, bool) {
 		return keymanager.Digest{}, false
 	}
 	return p.previous.digest(value), true
+}
+
+// Digests yields the digests that value may be stored under, in the order of
+// looking: the current pepper's, then the previous one's. The next is computed
+// only when the one before it found nothing.
+func (p *Peppers) Digests(value string) iter.Seq[keymanager.Digest] {
+	return func(yield func(keymanager.Digest) bool) {
+		if !yield(p.Digest(value)) {
+			return
+		}
+		if previous, has := p.Previous(value); has {
+			yield(previous)
+		}
+	}
 }
 
 // DigestWith returns the digest of value under the pepper called id, false if

@@ -73,14 +73,15 @@ func (v *validator) facts(ctx context.Context, q keymanager.Query) (*store.Facts
 	if q.Credential.Kind == keymanager.APIKeyCredential {
 		read = v.o.Store.APIKeyFacts
 	}
-	facts, head, err := read(ctx, v.o.Peppers.Digest(q.Credential.Value), q.API)
-	if err != nil || facts != nil {
-		return facts, head, err
+	var first keymanager.Position
+	for digest := range v.o.Peppers.Digests(q.Credential.Value) {
+		facts, head, err := read(ctx, digest, q.API)
+		if first == (keymanager.Position{}) {
+			first = head
+		}
+		if err != nil || facts != nil {
+			return facts, first, err
+		}
 	}
-	previous, has := v.o.Peppers.Previous(q.Credential.Value)
-	if !has {
-		return nil, head, nil
-	}
-	facts, _, err = read(ctx, previous, q.API)
-	return facts, head, err
+	return nil, first, nil
 }
