@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +19,16 @@ func newFlight(t testing.TB, next keymanager.Validator, timeout time.Duration) *
 		t.Fatal(err)
 	}
 	return f
+}
+
+// await waits until a counter has a value.
+func await(t *testing.T, counter *atomic.Uint64, want uint64) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); counter.Load() != want; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the counter stands at %d, want %d", counter.Load(), want)
+		}
+	}
 }
 
 // TestOneCallOfMany: 1,000 concurrent misses of one token are one call.
@@ -41,9 +52,7 @@ func TestOneCallOfMany(t *testing.T) {
 			}
 		})
 	}
-	for f.joined.Load() != 999 {
-		time.Sleep(time.Millisecond)
-	}
+	await(t, &f.joined, 999)
 	close(release)
 	wait.Wait()
 	if n := next.calls.Load(); n != 1 {
@@ -73,17 +82,13 @@ func TestCallersLeave(t *testing.T) {
 		_, err := f.Validate(first, query("t"))
 		left <- err
 	}()
-	for f.started.Load() != 1 {
-		time.Sleep(time.Millisecond)
-	}
+	await(t, &f.started, 1)
 	stays := make(chan error, 1)
 	go func() {
 		_, err := f.Validate(context.Background(), query("t"))
 		stays <- err
 	}()
-	for f.joined.Load() != 1 {
-		time.Sleep(time.Millisecond)
-	}
+	await(t, &f.joined, 1)
 	cancel()
 	if err := <-left; keymanager.KindOf(err) != keymanager.KindUnavailable {
 		t.Errorf("who left got %v", err)
@@ -126,9 +131,7 @@ func TestPanicReleasesAll(t *testing.T) {
 			errs <- err
 		}()
 	}
-	for f.joined.Load() != 9 {
-		time.Sleep(time.Millisecond)
-	}
+	await(t, &f.joined, 9)
 	close(release)
 	for range 10 {
 		if err := <-errs; !errors.Is(err, errPanicked) {
@@ -161,9 +164,7 @@ func TestFresherQueryStartsItsOwn(t *testing.T) {
 		v, _ := f.Validate(context.Background(), query("t"))
 		old <- v
 	}()
-	for f.started.Load() != 1 {
-		time.Sleep(time.Millisecond)
-	}
+	await(t, &f.started, 1)
 	q := query("t")
 	q.Since = position(5)
 	if v, err := f.Validate(context.Background(), q); err != nil || v.Reason != keymanager.ReasonRevoked {

@@ -61,49 +61,37 @@ func newKeyCommand() *cobra.Command {
 }
 
 func newKeyCreateCommand() *cobra.Command {
-	var flags keyFlags
-	cmd := &cobra.Command{
+	return newCredentialsCommand(&cobra.Command{
 		Use:     "create APPLICATION",
 		Short:   "Generate a consumer key and its first secret, into a 0600 file",
 		Example: "  tollgate key create shop --output shop.json\n  tollgate token --credentials shop.json",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := flags.open()
-			if err != nil {
-				return err
-			}
-			return reserveFile(flags.output, func() error {
-				creds, err := createConsumerKey(cmd.Context(), c, flags.application(args[0], "keys"), keymanager.KeyType(flags.keyType))
-				if err != nil {
-					return err
-				}
-				return saveCredentials(cmd, flags.output, creds)
-			})
-		},
-	}
-	flags.register(cmd, true, true)
-	return cmd
+	}, createConsumerKey)
 }
 
 func newKeySecretCommand() *cobra.Command {
-	var flags keyFlags
-	cmd := &cobra.Command{
+	return newCredentialsCommand(&cobra.Command{
 		Use:   "secret APPLICATION",
 		Short: "Make one more secret of a consumer key, into a 0600 file",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := flags.open()
+	}, createSecret)
+}
+
+// newCredentialsCommand completes a command that writes what issue returns. keys
+// is the path of the application's keys.
+func newCredentialsCommand(cmd *cobra.Command, issue func(ctx context.Context, c *client, keys string, t keymanager.KeyType) (Credentials, error)) *cobra.Command {
+	var flags keyFlags
+	cmd.Args = cobra.ExactArgs(1)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := flags.open()
+		if err != nil {
+			return err
+		}
+		return reserveFile(flags.output, func() error {
+			creds, err := issue(cmd.Context(), c, flags.application(args[0], "keys"), keymanager.KeyType(flags.keyType))
 			if err != nil {
 				return err
 			}
-			return reserveFile(flags.output, func() error {
-				creds, err := createSecret(cmd.Context(), c, flags.application(args[0], "keys"), keymanager.KeyType(flags.keyType))
-				if err != nil {
-					return err
-				}
-				return saveCredentials(cmd, flags.output, creds)
-			})
-		},
+			return saveCredentials(cmd, flags.output, creds)
+		})
 	}
 	flags.register(cmd, true, true)
 	return cmd

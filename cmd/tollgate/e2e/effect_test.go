@@ -49,10 +49,7 @@ type effects struct {
 // has other things to do a few changes may come later.
 func TestChangesTakeEffect(t *testing.T) {
 	e := &effects{place: newPlace(t, effectWorld)}
-	for _, part := range []struct {
-		name  string
-		check func(*effects, *testing.T)
-	}{
+	e.run(t, []effect{
 		{"token revoked", (*effects).tokenRevoked},
 		{"token revoked while it is used", (*effects).revokedUnderLoad},
 		{"subscription", (*effects).subscription},
@@ -64,13 +61,25 @@ func TestChangesTakeEffect(t *testing.T) {
 		{"API changes", (*effects).apiChanges},
 		{"cache off for one API", (*effects).cacheOff},
 		{"life cycle", (*effects).lifeCycle}, // ends the API
-	} {
+	})
+	t.Logf("%d of %d changes were not felt on the next call", e.late, e.changes)
+}
+
+// effect is one kind of change, and the check that it is felt.
+type effect struct {
+	name  string
+	check func(*effects, *testing.T)
+}
+
+// run checks the parts one after another, and that few changes came late.
+func (e *effects) run(t *testing.T, parts []effect) {
+	t.Helper()
+	for _, part := range parts {
 		t.Run(part.name, func(t *testing.T) { part.check(e, t) })
 	}
 	if e.late*5 > e.changes {
 		t.Errorf("%d of %d changes were not felt on the next call", e.late, e.changes)
 	}
-	t.Logf("%d of %d changes were not felt on the next call", e.late, e.changes)
 }
 
 // next makes the next call after a change. It must be as wanted at once, or, if
