@@ -102,6 +102,11 @@ type API struct {
 	State        LifecycleState
 	Labels       []string // gateway groups; empty = every group
 	Cache        CacheMode
+	// MaxStale is how long a gateway that has lost contact to the key manager
+	// goes on to decide for this API from what it knows: 0 to 10 min, where 0
+	// is not a moment longer than contact counts as lost. nil = as the gateway
+	// is configured.
+	MaxStale *time.Duration
 	// Position is the number of the log event that published this content: the
 	// "rev" of its route at Envoy.
 	Position uint64
