@@ -25,7 +25,7 @@ func TestParsePeer(t *testing.T) {
 		{"spiffe://td/xds/a?b", Peer{}},
 		{"spiffe://td/xds/a#b", Peer{}},
 		{"spiffe://td/xds/a%2Fb", Peer{}},
-		{"spiffe://td/xds/%61", Peer{RoleXDS, "", "a"}},
+		{"spiffe://td/xds/%61", Peer{}}, // one spelling
 		{"spiffe://td/xds/a/b", Peer{}},
 		{"spiffe://td/xds/", Peer{}},
 		{"spiffe://td/xds", Peer{}},
