@@ -73,6 +73,10 @@ generate: ## rewrite golden files and the reference in docs
 bench: envoy ## measure; writes bench.txt (docs/performance.md explains it)
 	deploy/bench.sh $(BENCH_OUT)
 
+.PHONY: faults
+faults: envoy postgres ## the whole fault matrix (up to 45 minutes); writes docs/faults.md
+	deploy/faults.sh docs/faults.md
+
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZ_TIME (default 1m)
 	@set -e; for pkg in $$(go list ./...); do \
