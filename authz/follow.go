@@ -122,9 +122,10 @@ func (s *Server) report(ctx context.Context) {
 	failed := false
 	for due := true; ; {
 		s.setHealth(s.Ready() == nil)
+		now := s.now()
 		state := keymanager.GatewayState{
 			Kind: keymanager.GatewayAuthz, ID: s.id, Group: s.group,
-			Phase: s.phase(s.now()), Confirmed: s.confirmed(),
+			Phase: s.phase(now), Confirmed: s.confirmed(), Lag: s.contact.silence(now),
 		}
 		if due || state.Phase != last.Phase || state.Confirmed != last.Confirmed {
 			err := s.send(ctx, state)

@@ -33,7 +33,11 @@ type GatewayState struct {
 	Group     string // gateway group
 	Phase     GatewayPhase
 	Confirmed Position // everything up to here has taken effect
-	Nodes     []NodeState
+	// Lag is how long ago, when it was reported, Confirmed was known to be the
+	// head of the log. In a healthy system it is below the second between two
+	// heartbeats.
+	Lag   time.Duration
+	Nodes []NodeState
 	// Rejected are the APIs whose newest content is in use nowhere in the group:
 	// their last accepted routes stay, or they have none.
 	Rejected []RejectedResource
