@@ -63,7 +63,7 @@ func buildAll(t testing.TB, in input) built {
 	}
 	g := &in.Group
 	known := map[string]bool{envoy.ClusterKeyManager: true}
-	if g.KeyManager != "" {
+	if len(g.KeyManager.Addresses) > 0 {
 		c, err := buildKeyManagerCluster(g)
 		out.clusters = append(out.clusters, must(c, errOr(err, func() error { return proveCluster(c) })))
 		tables, err := buildKeyManagerScopes(g)
@@ -84,7 +84,7 @@ func buildAll(t testing.TB, in input) built {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := buildAPICluster(g, p, in.APIs[i].Protocol, ends)
+		c, err := buildAPICluster(p, in.APIs[i].Protocol, ends)
 		out.clusters = append(out.clusters, must(c, errOr(err, func() error { return proveCluster(c) })))
 		known[p.cluster] = true
 		bySegment[p.segment] = append(bySegment[p.segment], p)

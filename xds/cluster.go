@@ -1,8 +1,6 @@
 package xds
 
 import (
-	"fmt"
-
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
@@ -24,9 +22,9 @@ const httpOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 // subset, with no fallback: an environment without endpoints is 503, never the
 // other one. A cluster without lb_subset_config would ignore the environment,
 // so every one has it, also with a single environment.
-func buildAPICluster(g *Group, p *plan, protocol keymanager.Protocol, ends []endpoint) (*clusterv3.Cluster, error) {
+func buildAPICluster(p *plan, protocol keymanager.Protocol, ends []endpoint) (*clusterv3.Cluster, error) {
 	var pk packer
-	c, err := baseCluster(&pk, g, p.cluster, ends)
+	c, err := baseCluster(&pk, p.cluster, ends, p.trust)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +59,7 @@ func buildAPICluster(g *Group, p *plan, protocol keymanager.Protocol, ends []end
 
 // baseCluster has what every pushed cluster has: endpoints, how their addresses
 // are found, and their TLS.
-func baseCluster(pk *packer, g *Group, name string, ends []endpoint) (*clusterv3.Cluster, error) {
+func baseCluster(pk *packer, name string, ends []endpoint, tr trust) (*clusterv3.Cluster, error) {
 	c := &clusterv3.Cluster{
 		Name:           name,
 		ConnectTimeout: seconds(1),
@@ -70,7 +68,7 @@ func baseCluster(pk *packer, g *Group, name string, ends []endpoint) (*clusterv3
 			Endpoints:   []*endpointv3.LocalityLbEndpoints{{}},
 		},
 	}
-	sockets, err := newSockets(pk, g.CAFile, ends)
+	sockets, err := newSockets(pk, tr, ends)
 	if err != nil {
 		return nil, err
 	}
@@ -132,20 +130,4 @@ func upstreamHTTP(protocol keymanager.Protocol) *httpv3.HttpProtocolOptions {
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: seconds(60), MaxHeadersCount: uint32Value(100)},
 		UpstreamProtocolOptions:   &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: explicit},
 	}
-}
-
-// buildKeyManagerCluster makes the cluster behind the token endpoint.
-func buildKeyManagerCluster(g *Group) (*clusterv3.Cluster, error) {
-	e, err := keyManagerEndpoint(g.KeyManager)
-	if err != nil {
-		return nil, fmt.Errorf("key manager: %w", err)
-	}
-	var pk packer
-	c, err := baseCluster(&pk, g, envoy.ClusterKeyManager, []endpoint{e})
-	if err != nil {
-		return nil, fmt.Errorf("key manager: %w", err)
-	}
-	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptions: pk.pack(upstreamHTTP(keymanager.HTTP1))}
-	c.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 0}}
-	return c, pk.err
 }

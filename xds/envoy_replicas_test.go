@@ -82,7 +82,7 @@ func TestEnvoyChangesOverToAnotherServer(t *testing.T) {
 	for i := range 50 {
 		c.put(api(fmt.Sprintf("api%d", i), backend.URL("/v1")))
 	}
-	keyManager := func(o *Options) { o.Groups[0].KeyManager = "http://127.0.0.1:9" }
+	keyManager := func(o *Options) { o.Groups[0].KeyManager.Addresses = []string{"http://127.0.0.1:9"} }
 	first := serve(t, c, keyManager).waitReady()
 	second := serve(t, c, keyManager).waitReady()
 	for k := range kinds {

@@ -66,7 +66,7 @@ func newGateway(t *testing.T, s setup) *gateway {
 	g.km = keymanagertest.New(keymanagertest.Options{}, apis...)
 	group := xds.Group{
 		Name: "default", Hosts: []string{host}, Listeners: []xds.Listener{{Address: "127.0.0.1", Port: 0}},
-		AccessLog: "/dev/stdout", KeyManager: g.backends["keymanager"].URL(""),
+		AccessLog: "/dev/stdout", KeyManager: xds.KeyManager{Addresses: []string{g.backends["keymanager"].URL("")}},
 	}
 	if s.group != nil {
 		s.group(&group)
@@ -122,7 +122,7 @@ func serveXDS(t *testing.T, opts xds.Options, rewrite func(proto.Message)) (sock
 	if err != nil {
 		t.Fatal(err)
 	}
-	gs := grpc.NewServer(append(xds.ServerOptions(), grpc.ChainStreamInterceptor(rewriter(rewrite)))...)
+	gs := grpc.NewServer(append(xds.ServerOptions(nil), grpc.ChainStreamInterceptor(rewriter(rewrite)))...)
 	server.Register(gs)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wait sync.WaitGroup

@@ -92,7 +92,7 @@ func newGroup(spec *Group, opts *Options, m *metrics, stated chan<- struct{}) (*
 // and the key manager's cluster and tables. A mistake in them ends the start.
 func (g *group) publishOwn() error {
 	var out []change
-	if g.KeyManager != "" {
+	if len(g.KeyManager.Addresses) > 0 {
 		c, err := buildKeyManagerCluster(g.Group)
 		if err == nil {
 			err = proveCluster(c)
@@ -266,7 +266,7 @@ func (g *group) plan(api *keymanager.API) (*plan, change, error) {
 	if err != nil {
 		return nil, change{}, err
 	}
-	c, err := buildAPICluster(g.Group, p, api.Protocol, ends)
+	c, err := buildAPICluster(p, api.Protocol, ends)
 	if err != nil {
 		return nil, change{}, err
 	}

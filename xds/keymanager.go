@@ -3,13 +3,17 @@ package xds
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"tollgate/envoy"
+	"tollgate/keymanager"
 )
 
 // keyManagerRoutes are the only routes that authz is not asked about: the
@@ -54,6 +58,7 @@ func buildKeyManagerScopes(g *Group) ([]*routev3.ScopedRouteConfiguration, error
 			Action: &routev3.Route_Route{Route: &routev3.RouteAction{
 				ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: envoy.ClusterKeyManager},
 				Timeout:          seconds(r.timeout),
+				RetryPolicy:      keyManagerRetries(),
 			}},
 			TypedPerFilterConfig: map[string]*anypb.Any{envoy.FilterAuthz: off},
 		})
@@ -66,6 +71,69 @@ func buildKeyManagerScopes(g *Group) ([]*routev3.ScopedRouteConfiguration, error
 		}}))
 	}
 	return out, p.err
+}
+
+// keyManagerRetries lets a request that no key manager has seen go to another
+// one. A request that was sent is not sent again: it may have taken effect.
+func keyManagerRetries() *routev3.RetryPolicy {
+	return &routev3.RetryPolicy{
+		RetryOn: "connect-failure,refused-stream", NumRetries: uint32Value(2),
+		RetryBackOff: &routev3.RetryPolicy_RetryBackOff{BaseInterval: millis(5), MaxInterval: millis(50)},
+	}
+}
+
+// buildKeyManagerCluster makes the cluster behind the token endpoint.
+func buildKeyManagerCluster(g *Group) (*clusterv3.Cluster, error) {
+	ends, tr, err := g.KeyManager.endpoints(g.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("key manager: %w", err)
+	}
+	var pk packer
+	c, err := baseCluster(&pk, envoy.ClusterKeyManager, ends, tr)
+	if err != nil {
+		return nil, fmt.Errorf("key manager: %w", err)
+	}
+	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptions: pk.pack(upstreamHTTP(keymanager.HTTP1))}
+	c.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 0}}
+	if len(ends) > 1 {
+		// One that cannot be reached is left alone for a while; an answer of 5xx is
+		// about a request, and ejects nobody.
+		c.OutlierDetection = &clusterv3.OutlierDetection{
+			Consecutive_5Xx:                uint32Value(0),
+			EnforcingConsecutive_5Xx:       uint32Value(0),
+			ConsecutiveLocalOriginFailure:  uint32Value(2),
+			SplitExternalLocalOriginErrors: true,
+			BaseEjectionTime:               seconds(5),
+			MaxEjectionPercent:             uint32Value(50),
+		}
+	}
+	return c, pk.err
+}
+
+// endpoints reads the addresses of the key managers.
+func (k KeyManager) endpoints(caFile string) (out []endpoint, tr trust, err error) {
+	for _, raw := range k.Addresses {
+		e, err := keyManagerEndpoint(raw)
+		if err != nil {
+			return nil, tr, err
+		}
+		if len(out) > 0 && e.tls != out[0].tls {
+			return nil, tr, fmt.Errorf("http and https addresses")
+		}
+		if slices.Contains(out, e) {
+			return nil, tr, fmt.Errorf("an address is there twice")
+		}
+		out = append(out, e)
+	}
+	switch {
+	case len(out) == 0:
+		return nil, tr, fmt.Errorf("no address")
+	case !out[0].tls && (k.CA != "" || k.ServerName != ""):
+		return nil, tr, fmt.Errorf("an authority or a name to verify, and addresses in clear text")
+	case out[0].tls:
+		tr = trust{file: caFile, ca: k.CA, name: k.ServerName}
+	}
+	return out, tr, nil
 }
 
 // keyManagerEndpoint reads http[s]://host:port or unix:/path.

@@ -23,6 +23,19 @@ type Options struct {
 	Gateways keymanager.Gateways
 	// Groups are the gateway groups served, by name; at least one.
 	Groups []Group
+	// Certificates of listeners, of back ends and of the key manager, by name
+	// (letters, digits, "-", "_"). SetCertificates replaces them. One that
+	// cannot be used does not end the start: what needs it waits, and it is
+	// reported.
+	Certificates map[string]Certificate
+	// TrustDomain is the trust domain of the Envoys' certificates (see
+	// keymanager.ParsePeer). "" = no certificate is good: Envoys are served in
+	// clear text alone, which is for this machine only, whatever is set here.
+	TrustDomain string
+	// StreamRate is how many streams an Envoy may open each second, StreamBurst
+	// how many at once. Default 2 and 20.
+	StreamRate  float64
+	StreamBurst int
 	// WarmTimeout is how long the routes of an API wait until Envoy has resolved
 	// the names of its back ends (the acknowledgement of a cluster is
 	// withheld while it warms). Default 5 s.
@@ -31,6 +44,10 @@ type Options struct {
 	// routed there may still wait for authz, or for a retry. Default 2 s;
 	// negative = none.
 	Grace time.Duration
+	// RetryAfter is when an API that was refused is tried again although it has
+	// not changed; the wait doubles with each refusal, up to 32 times as long.
+	// Default 1 min; negative = never.
+	RetryAfter time.Duration
 	// StaleAfter is the silence of the catalog after which the phase is STALE.
 	// Default 3 s.
 	StaleAfter time.Duration
@@ -55,18 +72,60 @@ type Group struct {
 	// AccessLog is the file of the JSON access log, "/dev/stdout" for Envoy's
 	// standard output, "" for none.
 	AccessLog string
-	// KeyManager is the back end of the token endpoint and its neighbours:
-	// http://host:port, https://host:port or unix:/path. "" = no such routes.
-	KeyManager string
-	// CAFile holds the certificates that https back ends are verified against,
-	// in PEM, as Envoy sees the file. Required for an https back end.
+	// KeyManager is the back end of the token endpoint and its neighbours.
+	KeyManager KeyManager
+	// CAFile holds the certificates that https back ends are verified against
+	// which name no certificate of their own, in PEM, as Envoy sees the file.
+	// Required for such a back end.
 	CAFile string
 }
 
-// Listener is a clear-text address of Envoy.
+// KeyManager is where Envoys reach the key managers. The zero value makes no
+// routes to them.
+type KeyManager struct {
+	// Addresses are http://host:port, https://host:port or unix:/path, all of
+	// one scheme. A request that cannot be sent to one goes to another.
+	Addresses []string
+	// CA names the certificate (Options.Certificates) whose CAPEM verifies
+	// https; "" = Group.CAFile.
+	CA string
+	// ServerName is what an https certificate must be issued to; "" = the host
+	// of its address.
+	ServerName string
+}
+
+// Listener is an address of Envoy: clear text, or TLS.
 type Listener struct {
 	Address string // an IP address
 	Port    uint16 // 0 = chosen by Envoy
+	TLS     *ListenerTLS
+	// RedirectTo, the port of an https listener, makes a clear-text listener
+	// answer everything with 308 to there. 0 = it serves the APIs.
+	RedirectTo uint16
+}
+
+// ListenerTLS is what an https listener shows and asks for. Envoy opens its
+// port when it has every certificate.
+type ListenerTLS struct {
+	// Certificates are names in Options.Certificates; at least one. A client gets
+	// the one that is issued to the name it calls (SNI), else the first.
+	Certificates []string
+	// MinVersion is tls.VersionTLS12 or tls.VersionTLS13; 0 = 1.2.
+	MinVersion uint16
+	// ClientCA names the certificate whose CAPEM verifies the clients' own
+	// certificates; "" = they are not asked for one.
+	ClientCA string
+	// ClientOptional lets clients without a certificate in.
+	ClientOptional bool
+}
+
+// Certificate is a key pair, an authority, or both.
+type Certificate struct {
+	CertPEM, KeyPEM []byte // a chain, leaf first, and its private key
+	CAPEM           []byte // certificates of authorities
+	// Organizations may name the certificate in the back ends of their APIs; "*"
+	// is every organization. None: it is for listeners and the key manager.
+	Organizations []keymanager.OrganizationID
 }
 
 // Name returns the listener's name: by its port, since another name would
@@ -89,6 +148,15 @@ func (o *Options) fill() error {
 	}
 	if o.Grace == 0 {
 		o.Grace = 2 * time.Second
+	}
+	if o.RetryAfter == 0 {
+		o.RetryAfter = time.Minute
+	}
+	if o.StreamRate == 0 {
+		o.StreamRate = 2
+	}
+	if o.StreamBurst == 0 {
+		o.StreamBurst = 20
 	}
 	if o.StaleAfter == 0 {
 		o.StaleAfter = 3 * time.Second

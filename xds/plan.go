@@ -30,7 +30,8 @@ type plan struct {
 	timeout  time.Duration
 	cors     *keymanager.CORS
 	cluster  string
-	resolved bool // the cluster has no name to resolve: its routes need not wait
+	trust    trust
+	resolved bool // the cluster has nothing to wait for, no name and no secret: its routes need not wait
 }
 
 // endpoint is one back end.
@@ -83,8 +84,11 @@ func newPlan(g *Group, api *keymanager.API) (*plan, []endpoint, error) {
 	if p.grpc {
 		p.target = base + p.base // the service name is part of the call
 	}
-	p.resolved = allResolved(ends)
-	p.cluster = clusterName(p.id, api.Protocol, g.CAFile, ends)
+	if slices.ContainsFunc(ends, func(e endpoint) bool { return e.tls }) {
+		p.trust = trust{file: g.CAFile}
+	}
+	p.resolved = allResolved(ends) && len(p.trust.certificates()) == 0
+	p.cluster = clusterName(p.id, api.Protocol, p.trust, ends)
 	return p, ends, nil
 }
 
@@ -185,14 +189,17 @@ func allResolved(ends []endpoint) bool {
 // clusterName names a cluster by what it is: other back ends, another protocol
 // or other certificates make another cluster, which is warm before the routes
 // change over to it.
-func clusterName(id keymanager.APIID, protocol keymanager.Protocol, ca string, ends []endpoint) string {
+func clusterName(id keymanager.APIID, protocol keymanager.Protocol, tr trust, ends []endpoint) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\n", protocol)
 	for _, e := range ends {
 		fmt.Fprintf(h, "%s %s %d %t\n", e.env, e.host, e.port, e.tls)
 		if e.tls {
-			fmt.Fprintf(h, "%s\n", ca)
+			fmt.Fprintf(h, "%s\n", tr.file)
 		}
+	}
+	if len(tr.certificates()) > 0 || tr.name != "" {
+		fmt.Fprintf(h, "%q %q %q\n", tr.ca, tr.client, tr.name)
 	}
 	return envoy.ClusterAPIPrefix + string(id) + "/" + hex.EncodeToString(h.Sum(nil)[:4])
 }

@@ -64,7 +64,7 @@ func TestPlan(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c, err := buildAPICluster(g, p, a.Protocol, ends)
+			c, err := buildAPICluster(p, a.Protocol, ends)
 			if err == nil {
 				err = proveCluster(c)
 			}
@@ -128,13 +128,13 @@ func TestTLSNeedsAuthorities(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := buildAPICluster(g, p, a.Protocol, ends); err == nil {
+	if _, err := buildAPICluster(p, a.Protocol, ends); err == nil {
 		t.Error("https without trusted certificates is accepted")
 	}
 }
 
 func TestGroupOptions(t *testing.T) {
-	good := Group{Name: "g", Hosts: []string{"localhost"}, Listeners: []Listener{{"127.0.0.1", 1}}}
+	good := Group{Name: "g", Hosts: []string{"localhost"}, Listeners: []Listener{{Address: "127.0.0.1", Port: 1}}}
 	for _, tt := range []struct {
 		name   string
 		change func(*Options)
@@ -152,13 +152,13 @@ func TestGroupOptions(t *testing.T) {
 		{"no listener", func(o *Options) { o.Groups[0].Listeners = nil }, false},
 		{"listener by name", func(o *Options) { o.Groups[0].Listeners[0].Address = "localhost" }, false},
 		{"port twice", func(o *Options) {
-			o.Groups[0].Listeners = []Listener{{"127.0.0.1", 1}, {"::1", 1}}
+			o.Groups[0].Listeners = []Listener{{Address: "127.0.0.1", Port: 1}, {Address: "::1", Port: 1}}
 		}, false},
-		{"key manager", func(o *Options) { o.Groups[0].KeyManager = "http://127.0.0.1:9443" }, true},
-		{"key manager with path", func(o *Options) { o.Groups[0].KeyManager = "http://127.0.0.1:9443/x" }, false},
-		{"key manager socket", func(o *Options) { o.Groups[0].KeyManager = "unix:/tmp/km.sock" }, true},
-		{"relative socket", func(o *Options) { o.Groups[0].KeyManager = "unix:km.sock" }, false},
-		{"https without authorities", func(o *Options) { o.Groups[0].KeyManager = "https://km" }, false},
+		{"key manager", func(o *Options) { o.Groups[0].KeyManager.Addresses = []string{"http://127.0.0.1:9443"} }, true},
+		{"key manager with path", func(o *Options) { o.Groups[0].KeyManager.Addresses = []string{"http://127.0.0.1:9443/x"} }, false},
+		{"key manager socket", func(o *Options) { o.Groups[0].KeyManager.Addresses = []string{"unix:/tmp/km.sock"} }, true},
+		{"relative socket", func(o *Options) { o.Groups[0].KeyManager.Addresses = []string{"unix:km.sock"} }, false},
+		{"https without authorities", func(o *Options) { o.Groups[0].KeyManager.Addresses = []string{"https://km"} }, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			g := good

@@ -279,7 +279,7 @@ func TestProve(t *testing.T) {
 		"other endpoints":  func(c *clusterv3.Cluster) { c.LoadAssignment.ClusterName = "x" },
 		"a proto rule":     func(c *clusterv3.Cluster) { c.ConnectTimeout = seconds(0) },
 	} {
-		c, err := buildAPICluster(g, p, "", ends)
+		c, err := buildAPICluster(p, "", ends)
 		if err != nil {
 			t.Fatal(err)
 		}

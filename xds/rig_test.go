@@ -244,7 +244,7 @@ func serve(t testing.TB, c *catalog, change ...func(*Options)) *running {
 		t.Fatal(err)
 	}
 	r.addr = lis.Addr().String()
-	r.grpc = grpc.NewServer(append(ServerOptions(), grpc.ChainStreamInterceptor(
+	r.grpc = grpc.NewServer(append(ServerOptions(nil), grpc.ChainStreamInterceptor(
 		func(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 			return handler(srv, sending{s, r})
 		}))...)

@@ -2,8 +2,10 @@ package xds
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +18,7 @@ import (
 	deltav3 "github.com/envoyproxy/go-control-plane/pkg/server/delta/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -67,16 +70,48 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// ServerOptions are the options of the gRPC server that Envoys connect to. A
-// first response holds every resource of a kind: Envoy takes 256 MiB.
-func ServerOptions() []grpc.ServerOption {
-	return []grpc.ServerOption{
+// ServerOptions are the options of the gRPC server that Envoys connect to. c has
+// the server's certificate and the authorities of the Envoys'
+// (tls.Config.ClientCAs); TLS 1.3 and a verified client certificate are asked
+// for in any case. With nil the server speaks clear text, and only Envoys on a
+// loopback address or a Unix socket are served.
+//
+// A connection ends after 10 to 20 minutes and a grace of 2: several servers
+// behind one address get their share, also after one of them was away. A first
+// response holds every resource of a kind: Envoy takes 256 MiB.
+func ServerOptions(c *tls.Config) []grpc.ServerOption {
+	out := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(16 << 20), // a reconnect names every resource
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.MaxConcurrentStreams(16),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 15 * time.Second, PermitWithoutStream: true}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 5 * time.Second}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: 30 * time.Second, Timeout: 5 * time.Second,
+			// grpc changes it by up to 10 % for each connection.
+			MaxConnectionAge: rand.N(7*time.Minute) + 11*time.Minute, MaxConnectionAgeGrace: 2 * time.Minute,
+		}),
 	}
+	if c != nil {
+		out = append(out, grpc.Creds(credentials.NewTLS(mutual(c))))
+	}
+	return out
+}
+
+// mutual asks for TLS 1.3 and a client certificate, whatever c says; also if c
+// is exchanged while it serves.
+func mutual(c *tls.Config) *tls.Config {
+	c = c.Clone()
+	c.MinVersion, c.ClientAuth = tls.VersionTLS13, tls.RequireAndVerifyClientCert
+	if next := c.GetConfigForClient; next != nil {
+		c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			c, err := next(hello)
+			if c == nil || err != nil {
+				return nil, err
+			}
+			return mutual(c), nil
+		}
+	}
+	return c
 }
 
 // Register adds the aggregated discovery service to r; nothing else of the

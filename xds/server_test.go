@@ -166,7 +166,7 @@ func TestGroupsGetTheirOwn(t *testing.T) {
 	r := serve(t, c, func(o *Options) {
 		o.Groups = append(o.Groups, Group{
 			Name: "other", Hosts: []string{"*"}, Listeners: []Listener{{Address: "127.0.0.1", Port: 8443}},
-			KeyManager: "http://127.0.0.1:9443",
+			KeyManager: KeyManager{Addresses: []string{"http://127.0.0.1:9443"}},
 		})
 	}).waitReady()
 	a := newClient(t, r.addr, "a").connect()

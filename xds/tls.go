@@ -2,6 +2,7 @@ package xds
 
 import (
 	"fmt"
+	"slices"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -15,6 +16,24 @@ const (
 	socketKey      = "socket"
 	clearSocket    = "clear text" // no host is named so
 )
+
+// trust says how an https back end is verified, and what Envoy shows it.
+type trust struct {
+	file   string // of authorities, as Envoy sees it
+	ca     string // name of the certificate that has the authorities, instead of file
+	client string // name of the certificate that Envoy shows; "" = none
+	name   string // what the back end's certificate must be issued to; "" = its host
+}
+
+// certificates are the names of the certificates that it needs.
+func (t trust) certificates() (out []string) {
+	for _, name := range []string{t.ca, t.client} {
+		if name != "" && !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
 
 // sockets are the transport sockets of a cluster: one for all its endpoints, or
 // one for each name (and one in clear text) where they differ.
@@ -31,12 +50,12 @@ func (e endpoint) socket() string {
 	return clearSocket
 }
 
-func newSockets(p *packer, ca string, ends []endpoint) (sockets, error) {
+func newSockets(p *packer, tr trust, ends []endpoint) (sockets, error) {
 	var kinds []endpoint // one endpoint of each kind
 	seen := map[string]bool{}
 	for _, e := range ends {
-		if e.tls && ca == "" {
-			return sockets{}, fmt.Errorf("https to %q, but the gateway group has no file of trusted certificates", e.host)
+		if e.tls && tr.file == "" && tr.ca == "" {
+			return sockets{}, fmt.Errorf("https to %q, but neither it nor the gateway group has trusted certificates", e.host)
 		}
 		if !seen[e.socket()] {
 			seen[e.socket()] = true
@@ -47,7 +66,7 @@ func newSockets(p *packer, ca string, ends []endpoint) (sockets, error) {
 		if !kinds[0].tls {
 			return sockets{}, nil
 		}
-		return sockets{only: tlsSocket(p, ca, kinds[0])}, nil
+		return sockets{only: tlsSocket(p, tr, kinds[0])}, nil
 	}
 	var out sockets
 	for _, e := range kinds {
@@ -56,7 +75,7 @@ func newSockets(p *packer, ca string, ends []endpoint) (sockets, error) {
 			ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: p.pack(&rawv3.RawBuffer{})},
 		}
 		if e.tls {
-			socket = tlsSocket(p, ca, e)
+			socket = tlsSocket(p, tr, e)
 		}
 		out.matches = append(out.matches, &clusterv3.Cluster_TransportSocketMatch{
 			Name: e.socket(), Match: stringStruct(socketKey, e.socket()), TransportSocket: socket,
@@ -67,29 +86,42 @@ func newSockets(p *packer, ca string, ends []endpoint) (sockets, error) {
 
 // tlsSocket verifies the certificate by authority and by name; the name also
 // goes out as SNI, which must not be an address (RFC 6066 section 3).
-func tlsSocket(p *packer, ca string, e endpoint) *corev3.TransportSocket {
-	name := &tlsv3.SubjectAltNameMatcher{SanType: tlsv3.SubjectAltNameMatcher_DNS, Matcher: exact(e.host)}
-	sni := e.host
-	if e.ip() {
+func tlsSocket(p *packer, tr trust, e endpoint) *corev3.TransportSocket {
+	host := endpoint{host: e.host}
+	if tr.name != "" {
+		host.host = tr.name
+	}
+	name := &tlsv3.SubjectAltNameMatcher{SanType: tlsv3.SubjectAltNameMatcher_DNS, Matcher: exact(host.host)}
+	sni := host.host
+	if host.ip() {
 		name.SanType, sni = tlsv3.SubjectAltNameMatcher_IP_ADDRESS, ""
+	}
+	context := &tlsv3.CommonTlsContext{
+		// The maximum too: as a client Envoy stops at 1.2 by default.
+		TlsParams: &tlsv3.TlsParameters{
+			TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2,
+			TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
+		},
+	}
+	validation := &tlsv3.CertificateValidationContext{MatchTypedSubjectAltNames: []*tlsv3.SubjectAltNameMatcher{name}}
+	if tr.ca == "" {
+		validation.TrustedCa = &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: tr.file}}
+		context.ValidationContextType = &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: validation}
+	} else {
+		context.ValidationContextType = &tlsv3.CommonTlsContext_CombinedValidationContext{
+			CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
+				DefaultValidationContext:         validation,
+				ValidationContextSdsSecretConfig: clusterSecret(authoritySecret(tr.ca)),
+			},
+		}
+	}
+	if tr.client != "" {
+		context.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{clusterSecret(pairSecret(tr.client))}
 	}
 	return &corev3.TransportSocket{
 		Name: "envoy.transport_sockets.tls",
 		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: p.pack(&tlsv3.UpstreamTlsContext{
-			Sni: sni,
-			CommonTlsContext: &tlsv3.CommonTlsContext{
-				// The maximum too: as a client Envoy stops at 1.2 by default.
-				TlsParams: &tlsv3.TlsParameters{
-					TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2,
-					TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
-				},
-				ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{
-					ValidationContext: &tlsv3.CertificateValidationContext{
-						TrustedCa:                 &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: ca}},
-						MatchTypedSubjectAltNames: []*tlsv3.SubjectAltNameMatcher{name},
-					},
-				},
-			},
+			Sni: sni, CommonTlsContext: context,
 		})},
 	}
 }

@@ -136,7 +136,7 @@ func (g *gateway) open(ctx context.Context, binary, prefix string, n int) error 
 		return err
 	}
 	g.tasks.Go(func() error { return server.Run(ctx) })
-	control := grpc.NewServer(xds.ServerOptions()...)
+	control := grpc.NewServer(xds.ServerOptions(nil)...)
 	server.Register(control)
 	decide := grpc.NewServer()
 	authv3.RegisterAuthorizationServer(decide, allow{})

@@ -105,7 +105,7 @@ func (d *daemon) wireXDS() (err error) {
 	if err != nil {
 		return err
 	}
-	d.xdsServer = grpc.NewServer(xds.ServerOptions()...)
+	d.xdsServer = grpc.NewServer(xds.ServerOptions(nil)...)
 	d.xds.Register(d.xdsServer)
 	return nil
 }
@@ -122,7 +122,7 @@ func (d *daemon) group() (xds.Group, error) {
 		Listeners:   []xds.Listener{{Address: address.Addr().String(), Port: address.Port()}},
 		TrustedHops: uint32(g.TrustedHops), // checked: 0 to 10
 		AccessLog:   g.AccessLog,
-		KeyManager:  "unix:" + d.tokenSocket.Addr().String(),
+		KeyManager:  xds.KeyManager{Addresses: []string{"unix:" + d.tokenSocket.Addr().String()}},
 		CAFile:      caFile(g.CAFile),
 	}, nil
 }
