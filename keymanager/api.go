@@ -13,6 +13,9 @@ const (
 	HTTP1 Protocol = "http1"
 	HTTP2 Protocol = "http2"
 	GRPC  Protocol = "grpc"
+	// WebSocket is a GET of HTTP/1.1 that becomes a connection in both directions
+	// (RFC 6455). It is authorized once, at the handshake.
+	WebSocket Protocol = "websocket"
 )
 
 // LifecycleState is the life-cycle state of an API. The zero value is not
@@ -48,6 +51,9 @@ const (
 	SchemeOAuth2      SecurityScheme = "oauth2"        // Authorization: Bearer
 	SchemeAPIKey      SecurityScheme = "api_key"       // header apikey
 	SchemeAPIKeyQuery SecurityScheme = "api_key_query" // query parameter apikey
+	// SchemeOAuth2WebSocket is for browsers, which set no header of a handshake
+	// but this one: Sec-WebSocket-Protocol: tollgate.bearer, TOKEN.
+	SchemeOAuth2WebSocket SecurityScheme = "oauth2_websocket"
 )
 
 // Resource is one operation of an API: a method and a path template below the
@@ -83,6 +89,12 @@ const (
 // DefaultTimeout is the route timeout of an API that names none.
 const DefaultTimeout = 30 * time.Second
 
+// Defaults of a stream: an API without time-out.
+const (
+	DefaultMaxDuration = time.Hour
+	DefaultIdleTimeout = 5 * time.Minute
+)
+
 // API is one version of an API as it is published.
 type API struct {
 	ID           APIID
@@ -92,9 +104,12 @@ type API struct {
 	Version      string // "1.0.0"; not in the path of a gRPC API
 	Hosts        []string
 	Protocol     Protocol
-	Timeout      time.Duration // 0 = a stream: no limit
+	Timeout      time.Duration // of a call; 0 = a stream, and every WebSocket is one
+	MaxDuration  time.Duration // of a stream (Timeout 0), and of nothing else; 0 = DefaultMaxDuration
+	IdleTimeout  time.Duration // the silence that ends a stream; 0 = DefaultIdleTimeout
 	Production   []string      // URLs, one base path for all
 	Sandbox      []string
+	Backend      Backend // how gateways deal with these
 	Resources    []Resource
 	Security     []SecurityScheme
 	Tiers        []TierName // that a subscription may ask for
@@ -112,6 +127,10 @@ type API struct {
 	Position uint64
 	Meta
 }
+
+// Stream reports whether a call of the API has no end of its own: events, gRPC
+// streams, WebSockets.
+func (a *API) Stream() bool { return a.Timeout == 0 }
 
 // Routed reports whether Envoy has a route for the API.
 func (a *API) Routed() bool {

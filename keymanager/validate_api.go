@@ -20,14 +20,16 @@ func ValidateAPI(a *API) []FieldError {
 	p.context(a.Context, a.Protocol)
 	p.version(a.Version)
 	p.hosts(a.Hosts)
-	oneOf(&p, "/protocol", a.Protocol, HTTP1, HTTP2, GRPC)
-	if a.Timeout < 0 || a.Timeout > time.Hour || a.Timeout%time.Millisecond != 0 {
-		p.add("/timeout", "must be from 1ms to 1h in whole milliseconds, or 0 for a stream without limit")
-	}
+	oneOf(&p, "/protocol", a.Protocol, HTTP1, HTTP2, GRPC, WebSocket)
+	p.times(a)
 	p.endpoints(a)
+	p.backend(a)
 	p.resources(a)
 	for i, s := range a.Security {
-		oneOf(&p, child("/security", i), s, SchemeOAuth2, SchemeAPIKey, SchemeAPIKeyQuery)
+		oneOf(&p, child("/security", i), s, SchemeOAuth2, SchemeAPIKey, SchemeAPIKeyQuery, SchemeOAuth2WebSocket)
+		if s == SchemeOAuth2WebSocket && a.Protocol != WebSocket {
+			p.add(child("/security", i), "must not be %s: the protocol of the API is not %s", s, WebSocket)
+		}
 	}
 	unique(&p, "/security", a.Security)
 	p.tiers("/tiers", a.Tiers)
@@ -44,6 +46,39 @@ func ValidateAPI(a *API) []FieldError {
 		}
 	}
 	return p
+}
+
+// times checks how long a call and a stream may take, and how long an answer
+// stays good without contact.
+func (p *problems) times(a *API) {
+	p.span("/timeout", a.Timeout, 0, time.Hour, "; 0 makes it a stream")
+	switch {
+	case a.Protocol == WebSocket && !a.Stream():
+		p.add("/timeout", "must be 0 for the protocol %s, whose calls are streams: maxDuration and idleTimeout limit them", WebSocket)
+	case !a.Stream() && a.MaxDuration != 0:
+		p.add("/maxDuration", "is the limit of a stream, but timeout is %v: set timeout to 0, or leave this out", a.Timeout)
+	case !a.Stream() && a.IdleTimeout != 0:
+		p.add("/idleTimeout", "is the limit of a stream, but timeout is %v: set timeout to 0, or leave this out", a.Timeout)
+	}
+	p.optionalSpan("/maxDuration", a.MaxDuration, time.Second, 24*time.Hour)
+	p.optionalSpan("/idleTimeout", a.IdleTimeout, time.Second, time.Hour)
+	if a.MaxStale != nil {
+		p.span("/maxStale", *a.MaxStale, 0, 10*time.Minute, "")
+	}
+}
+
+// span checks a time against its limits; also says what more there is to know.
+func (p *problems) span(path string, d, least, most time.Duration, also string) {
+	if d < least || d > most || d%time.Millisecond != 0 {
+		p.add(path, "must be from %v to %v in whole milliseconds%s", least, most, also)
+	}
+}
+
+// optionalSpan checks a time that may be left out, which is 0.
+func (p *problems) optionalSpan(path string, d, least, most time.Duration) {
+	if d != 0 {
+		p.span(path, d, least, most, "")
+	}
 }
 
 // context checks the path an API lives at.

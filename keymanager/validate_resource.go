@@ -48,6 +48,9 @@ func (p *problems) resources(a *API) {
 		if a.Protocol == GRPC {
 			p.grpcResource(at, r)
 		}
+		if a.Protocol == WebSocket && r.Method != AnyMethod && r.Method != http.MethodGet {
+			p.add(at+"/method", "must be GET or \"*\" for the protocol %s: a handshake is a GET", WebSocket)
+		}
 		oneOf(p, at+"/authType", r.AuthType, AuthAny, AuthApplication, AuthApplicationUser, AuthNone)
 		p.resourceScopes(at+"/scopes", r)
 		if r.Tier != "" {

@@ -127,7 +127,7 @@ func apiResource(k *managed[keymanager.API, APISpec]) resource[keymanager.API, A
 		// Who subscribes learns what to call, not what stands behind it.
 		veil: func(c Caller, s *APISpec) {
 			if !publishers.allows(c) {
-				s.Production, s.Sandbox = nil, nil
+				s.Production, s.Sandbox, s.Backend = nil, nil, nil
 			}
 		},
 	}

@@ -13,17 +13,21 @@ type APISpec struct {
 	Version         string         `json:"version,omitempty" doc:"part of the identity; in a URL it is there already" example:"1.0.0"`
 	Context         string         `json:"context" doc:"the path that the API answers at, before the version; of a gRPC API /package.Service" example:"/pets"`
 	Hosts           []string       `json:"hosts,omitempty" doc:"names it answers at; none: those of its gateways"`
-	Protocol        string         `json:"protocol,omitempty" enum:"http1,http2,grpc" doc:"default: http1"`
-	Timeout         string         `json:"timeout,omitempty" doc:"of a call; 0: a stream without limit; default: 30s" example:"30s"`
+	Protocol        string         `json:"protocol,omitempty" enum:"http1,http2,grpc,websocket" doc:"default: http1"`
+	Timeout         string         `json:"timeout,omitempty" doc:"of a call; 0: a stream; default: 30s, of a websocket 0" example:"30s"`
+	MaxDuration     string         `json:"maxDuration,omitempty" doc:"of a stream, 1s to 24h, after which it is cut; default: 1h"`
+	IdleTimeout     string         `json:"idleTimeout,omitempty" doc:"the silence after which a stream is cut, 1s to 1h; default: 5m"`
 	Production      []string       `json:"production,omitempty" doc:"URLs that PRODUCTION keys reach; all endpoints share one base path"`
 	Sandbox         []string       `json:"sandbox,omitempty" doc:"URLs that SANDBOX keys reach"`
+	Backend         *BackendSpec   `json:"backend,omitempty" doc:"how gateways deal with these endpoints; left out: defaults"`
 	Resources       []ResourceSpec `json:"resources,omitempty" doc:"what can be called; anything else is refused"`
-	SecuritySchemes []string       `json:"securitySchemes,omitempty" doc:"oauth2, api_key (header apikey), api_key_query (query parameter apikey); none: oauth2 and api_key"`
+	SecuritySchemes []string       `json:"securitySchemes,omitempty" doc:"oauth2, api_key (header apikey), api_key_query (query parameter apikey), oauth2_websocket (Sec-WebSocket-Protocol: tollgate.bearer, TOKEN); none: oauth2 and api_key"`
 	Tiers           []string       `json:"tiers,omitempty" doc:"that a subscription may ask for; default: Unlimited"`
 	CORS            *CORSSpec      `json:"cors,omitempty" doc:"left out: no cross-origin calls from browsers"`
 	State           string         `json:"state,omitempty" enum:"CREATED,PUBLISHED,DEPRECATED,BLOCKED,RETIRED" doc:"left out: as it is; of a new API: CREATED, which is not routed"`
 	Labels          []string       `json:"labels,omitempty" doc:"gateway groups; none: every group"`
 	Cache           string         `json:"cache,omitempty" enum:"off" doc:"off: gateways ask the key manager on every call"`
+	MaxStale        string         `json:"maxStale,omitempty" doc:"how long a gateway without contact to the key manager goes on to decide, 0 to 10m; left out: as the gateway is configured" example:"30s"`
 }
 
 // ResourceSpec is one operation of an API.
@@ -52,8 +56,14 @@ func (s *APISpec) noun(a *keymanager.API, c *checks) {
 	if a.Protocol == "" {
 		a.Protocol = keymanager.HTTP1
 	}
-	a.Timeout = duration(c, "/timeout", s.Timeout, keymanager.DefaultTimeout)
-	a.Production, a.Sandbox = s.Production, s.Sandbox
+	timeout := keymanager.DefaultTimeout
+	if a.Protocol == keymanager.WebSocket {
+		timeout = 0
+	}
+	a.Timeout = duration(c, "/timeout", s.Timeout, timeout)
+	a.MaxDuration = duration(c, "/maxDuration", s.MaxDuration, 0)
+	a.IdleTimeout = duration(c, "/idleTimeout", s.IdleTimeout, 0)
+	a.Production, a.Sandbox, a.Backend = s.Production, s.Sandbox, s.Backend.noun(c)
 	for _, r := range s.Resources {
 		auth := keymanager.AuthType(r.AuthType)
 		if auth == "" {
@@ -78,15 +88,23 @@ func (s *APISpec) noun(a *keymanager.API, c *checks) {
 	}
 	a.State = keymanager.LifecycleState(s.State)
 	a.Labels, a.Cache = s.Labels, keymanager.CacheMode(s.Cache)
+	if s.MaxStale != "" {
+		stale := duration(c, "/maxStale", s.MaxStale, 0)
+		a.MaxStale = &stale
+	}
 }
 
 // apiSpec is the inverse of noun.
 func apiSpec(a *keymanager.API) *APISpec {
 	s := &APISpec{
 		Version: a.Version, Context: a.Context, Hosts: texts(a.Hosts), Protocol: string(a.Protocol),
-		Timeout: a.Timeout.String(), Production: texts(a.Production), Sandbox: texts(a.Sandbox),
+		Timeout: a.Timeout.String(), MaxDuration: unlessZero(a.MaxDuration), IdleTimeout: unlessZero(a.IdleTimeout),
+		Production: texts(a.Production), Sandbox: texts(a.Sandbox), Backend: backendSpec(&a.Backend),
 		SecuritySchemes: texts(a.Security), Tiers: texts(a.Tiers), State: string(a.State),
 		Labels: texts(a.Labels), Cache: string(a.Cache),
+	}
+	if a.MaxStale != nil {
+		s.MaxStale = a.MaxStale.String()
 	}
 	for _, r := range a.Resources {
 		s.Resources = append(s.Resources, ResourceSpec{

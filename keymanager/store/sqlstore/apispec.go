@@ -13,6 +13,8 @@ type apiSpec struct {
 	Hosts      []string                    `json:"hosts,omitempty"`
 	Protocol   keymanager.Protocol         `json:"protocol"`
 	TimeoutMS  int64                       `json:"timeout_ms"`
+	Duration   int64                       `json:"max_duration_ms,omitempty"`
+	Idle       int64                       `json:"idle_timeout_ms,omitempty"`
 	Production []string                    `json:"production,omitempty"`
 	Sandbox    []string                    `json:"sandbox,omitempty"`
 	Resources  []resourceSpec              `json:"resources,omitempty"`
@@ -21,6 +23,8 @@ type apiSpec struct {
 	CORS       *corsSpec                   `json:"cors,omitempty"`
 	Labels     []string                    `json:"labels,omitempty"`
 	Cache      keymanager.CacheMode        `json:"cache,omitempty"`
+	MaxStaleMS *int64                      `json:"max_stale_ms,omitempty"`
+	Backend    *backendSpec                `json:"backend,omitempty"`
 }
 
 type resourceSpec struct {
@@ -42,7 +46,13 @@ type corsSpec struct {
 
 func specOf(a *keymanager.API) apiSpec {
 	s := apiSpec{Hosts: a.Hosts, Protocol: a.Protocol, TimeoutMS: a.Timeout.Milliseconds(), Production: a.Production,
-		Sandbox: a.Sandbox, Security: a.Security, Tiers: a.Tiers, Labels: a.Labels, Cache: a.Cache}
+		Duration: a.MaxDuration.Milliseconds(), Idle: a.IdleTimeout.Milliseconds(),
+		Sandbox: a.Sandbox, Security: a.Security, Tiers: a.Tiers, Labels: a.Labels, Cache: a.Cache,
+		Backend: backendSpecOf(&a.Backend)}
+	if a.MaxStale != nil {
+		ms := a.MaxStale.Milliseconds()
+		s.MaxStaleMS = &ms
+	}
 	for _, r := range a.Resources {
 		s.Resources = append(s.Resources, resourceSpec(r))
 	}
@@ -54,7 +64,13 @@ func specOf(a *keymanager.API) apiSpec {
 }
 
 func (s *apiSpec) fill(a *keymanager.API) {
-	a.Hosts, a.Protocol, a.Timeout = s.Hosts, s.Protocol, time.Duration(s.TimeoutMS)*time.Millisecond
+	a.Hosts, a.Protocol, a.Timeout = s.Hosts, s.Protocol, span(s.TimeoutMS)
+	a.MaxDuration, a.IdleTimeout, a.MaxStale = span(s.Duration), span(s.Idle), nil
+	if s.MaxStaleMS != nil {
+		stale := span(*s.MaxStaleMS)
+		a.MaxStale = &stale
+	}
+	a.Backend = s.Backend.backend()
 	a.Production, a.Sandbox, a.Security, a.Tiers = s.Production, s.Sandbox, s.Security, s.Tiers
 	a.Labels, a.Cache = s.Labels, s.Cache
 	a.Resources, a.CORS = nil, nil
@@ -63,6 +79,9 @@ func (s *apiSpec) fill(a *keymanager.API) {
 	}
 	if c := s.CORS; c != nil {
 		a.CORS = &keymanager.CORS{AllowOrigins: c.AllowOrigins, AllowMethods: c.AllowMethods, AllowHeaders: c.AllowHeaders,
-			ExposeHeaders: c.ExposeHeaders, MaxAge: time.Duration(c.MaxAgeMS) * time.Millisecond, AllowCredentials: c.AllowCredentials}
+			ExposeHeaders: c.ExposeHeaders, MaxAge: span(c.MaxAgeMS), AllowCredentials: c.AllowCredentials}
 	}
 }
+
+// span reads milliseconds.
+func span(ms int64) time.Duration { return time.Duration(ms) * time.Millisecond }

@@ -74,6 +74,7 @@ func newUser(org keymanager.OrganizationID, name string) keymanager.User {
 // newAPI returns an API with a value in every field, at a context of its own.
 func newAPI(org keymanager.OrganizationID, name string) keymanager.API {
 	n := id("api")
+	stale := 2 * time.Minute
 	return keymanager.API{
 		ID: keymanager.APIID(n), Organization: org, Name: name, Context: "/" + n, Version: "1.0.0",
 		Protocol: keymanager.HTTP2, Timeout: 1500 * time.Millisecond,
@@ -87,6 +88,15 @@ func newAPI(org keymanager.OrganizationID, name string) keymanager.API {
 		CORS: &keymanager.CORS{AllowOrigins: []string{"https://app.example"}, AllowMethods: []string{"GET"},
 			AllowHeaders: []string{"x-a"}, ExposeHeaders: []string{"x-b"}, MaxAge: time.Hour, AllowCredentials: true},
 		State: keymanager.StatePublished, Labels: []string{"eu"}, Cache: keymanager.CacheOff,
+		MaxDuration: 2 * time.Hour, IdleTimeout: 90 * time.Second, MaxStale: &stale,
+		Backend: keymanager.Backend{
+			Retry: &keymanager.Retry{Attempts: 2, On: []keymanager.RetryCondition{keymanager.RetryConnectFailure, keymanager.Retry503},
+				AnyMethod: true, PerTryTimeout: 700 * time.Millisecond, BackOff: 50 * time.Millisecond},
+			HealthCheck: &keymanager.HealthCheck{Path: "/healthz", Interval: 5 * time.Second, Timeout: 500 * time.Millisecond, Unhealthy: 4, Healthy: 1},
+			Outliers:    &keymanager.OutlierDetection{Consecutive5xx: 7, Interval: 3 * time.Second, EjectionTime: 20 * time.Second, MaxEjectionPercent: 30},
+			Limits:      &keymanager.BackendLimits{Connections: 10, Pending: 20, Requests: 30, Retries: 4},
+			TLS:         &keymanager.BackendTLS{CA: "partners", ClientCertificate: "gateway", ServerName: "a.example"},
+		},
 	}
 }
 
