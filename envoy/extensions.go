@@ -29,6 +29,7 @@ const (
 	ClusterAuthz      = "authz"
 	ClusterXDS        = "xds_cluster"
 	ClusterKeyManager = "keymanager"
+	ClusterAccessLog  = "accesslog" // who takes usage records; only where one is configured
 	// ClusterAPIPrefix starts the name of every API's cluster.
 	ClusterAPIPrefix = "be/"
 )

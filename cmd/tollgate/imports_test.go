@@ -50,7 +50,7 @@ var importRules = []importRule{
 	{Package: "keymanager/openapi", Ours: []string{"keymanager"}, Outside: []string{"github.com/getkin/kin-openapi", "go.yaml.in/yaml/v3"}},
 	{Package: "keymanager/admin/...", Ours: []string{"keymanager", "keymanager/admin/...", "keymanager/store", "keymanager/token", "keymanager/openapi"}, Outside: slices.Concat([]string{"github.com/danielgtaylor/huma/v2"}, metrics, syncTools)},
 	{Package: "envoy/process", Ours: []string{"envoy"}},
-	{Package: "envoy/bootstrap", Ours: []string{"envoy"}, Outside: envoyProtos},
+	{Package: "envoy/bootstrap", Ours: []string{"envoy"}, Outside: slices.Concat(envoyProtos, []string{"go.yaml.in/yaml/v3"})},
 	{Package: "envoy/envoytest", Ours: []string{"envoy", "envoy/..."}, Outside: slices.Concat(envoyProtos, grpcStack, []string{"github.com/envoyproxy/go-control-plane", "golang.org/x/net"})},
 	{Package: "authz", Ours: []string{"keymanager", "envoy", "authz/..."}, Outside: slices.Concat(envoyProtos, grpcStack, metrics, syncTools)},
 	{Package: "authz/...", Ours: []string{"keymanager", "authz/..."}, Outside: slices.Concat([]string{"github.com/hashicorp/golang-lru/v2"}, metrics, syncTools)},

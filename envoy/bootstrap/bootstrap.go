@@ -1,37 +1,51 @@
 // Package bootstrap renders the configuration that Envoy starts with. All that
 // changes while it runs comes by xDS.
+//
+// Envoy talks to three neighbours before it has heard of any API: the control
+// plane (xds), the decision point (authz) and, if wanted, the receiver of usage
+// records. Each is either on this machine, in clear text, or anywhere, over TLS
+// 1.3 with a certificate on both sides.
 package bootstrap
 
 import (
 	"bytes"
-	_ "embed"
+	"embed"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net/netip"
 	"strconv"
-	"strings"
 	"text/template"
 	"time"
 
 	"tollgate/envoy"
 )
 
-// Options describe one gateway. Addresses are a path of a Unix socket (starting
-// with "/", at most 107 bytes) or "ip:port".
+// Options describe one gateway. A local address is a path of a Unix socket
+// (starting with "/", at most 107 bytes) or "ip:port".
 type Options struct {
-	NodeID string // of this Envoy, unique in the group
+	NodeID string // of this Envoy, unique in the group; the last part of its certificate's identity
 	Group  string // gateway group: selects the configuration
-	// XDS is where the control plane listens. The stream is not encrypted, so
-	// it must be a Unix socket or a loopback address.
-	XDS string
-	// Authz is the Unix socket of authz.
-	Authz string
+
+	// XDS is where the control plane listens on this machine. The stream is not
+	// encrypted, so it must be a Unix socket or a loopback address. Give it or
+	// XDSServers.
+	XDS        string
+	XDSServers Servers
+	// Authz is the Unix socket of authz beside this Envoy. Give it or
+	// AuthzServers, a fleet that many Envoys share.
+	Authz        string
+	AuthzServers Servers
+	// AccessLog is who takes usage records: a Unix socket or a loopback address.
+	// Neither it nor AccessLogServers: Envoy sends none.
+	AccessLog        string
+	AccessLogServers Servers
+	// TLS is this Envoy's part in connections to Servers.
+	TLS TLS
+
 	// Admin is where Envoy's admin interface listens: a Unix socket or a
 	// loopback address; port 0 takes a free one. "" = 127.0.0.1:0.
 	Admin string
 	// HeapLimit in bytes is where Envoy begins to shed load; about 75 % of the
-	// container's memory. An API needs 30 KB. 0 = 1.5 GiB.
+	// container's memory. An API needs 28 to 33 KB (APIs). 0 = 1.5 GiB.
 	HeapLimit uint64
 	// ConnectionLimit bounds the client connections; 0 = 50,000.
 	ConnectionLimit uint64
@@ -39,8 +53,17 @@ type Options struct {
 	// XDS again; 0 = 0.5 s and 5 s. Beside a control plane that restarts with
 	// its developer, less is better.
 	BackoffBase, BackoffMax time.Duration
+	// AuthzPing is how often Envoy asks a busy connection to authz for a sign of
+	// life, and AuthzIdlePing an idle one; 0 = 15 s and 30 s. A hung authz is
+	// left after AuthzPing and 3 s.
+	AuthzPing, AuthzIdlePing time.Duration
 	// DNS is the name server ("ip:port") that Envoy asks; "" = the system's.
 	DNS string
+	// DNSTimeout (whole seconds) and DNSTries bound the question for one name,
+	// of pushed clusters too; 0 = 1 s and 2. Each change of an API waits for the
+	// names of every back end that is being resolved.
+	DNSTimeout time.Duration
+	DNSTries   uint32
 	// APIStats keeps the statistics of API clusters, which only few APIs can
 	// afford.
 	APIStats bool
@@ -55,18 +78,32 @@ const (
 	maxSocketPath      = 107 // sun_path holds 108 bytes with the final NUL
 )
 
-//go:embed bootstrap.json.tmpl
-var text string
+// memoryPerAPI is what Envoy needs for one API: its cluster with statistics and
+// its table, for one worker.
+const memoryPerAPI = 33 << 10
+
+// APIs returns how many APIs fit below the mark where an Envoy with this heap
+// limit begins to shed load (85 %).
+func APIs(heapLimit uint64) uint64 {
+	if heapLimit == 0 {
+		heapLimit = defaultHeap
+	}
+	return heapLimit / 100 * 85 / memoryPerAPI
+}
+
+//go:embed *.json.tmpl
+var templates embed.FS
 
 // Render returns the bootstrap as JSON (envoy.config.bootstrap.v3.Bootstrap).
-// The same options give the same bytes. The error names each option that is
-// wrong.
+// The same options give the same bytes. The error joins an *OptionError for
+// each option that is wrong.
 func Render(opts Options) ([]byte, error) {
 	v, err := opts.values()
 	if err != nil {
 		return nil, err
 	}
-	tmpl, err := template.New("bootstrap").Funcs(template.FuncMap{"json": quote, "seconds": seconds}).Parse(text)
+	tmpl, err := template.New("bootstrap.json.tmpl").
+		Funcs(template.FuncMap{"json": quote, "seconds": seconds}).ParseFS(templates, "*.tmpl")
 	if err != nil {
 		return nil, fmt.Errorf("bootstrap template: %w", err)
 	}
@@ -84,78 +121,57 @@ func Render(opts Options) ([]byte, error) {
 // values are what the template refers to, checked.
 type values struct {
 	Options
-	XDSCluster, AuthzCluster, APIClusterStats string
-	XDSPath, XDSHost                          string
-	AuthzPath                                 string
-	AdminPath, AdminHost                      string
-	DNSHost                                   string
-	XDSPort, AdminPort, DNSPort               uint16
+	Clusters           []cluster
+	APIClusterStats    string
+	XDSCluster         string
+	AdminPath          string
+	AdminHost, DNSHost string
+	AdminPort, DNSPort uint16
+	DNSSeconds         int64
 }
 
 func (o Options) values() (values, error) {
-	if o.Admin == "" {
-		o.Admin = "127.0.0.1:0"
-	}
-	if o.HeapLimit == 0 {
-		o.HeapLimit = defaultHeap
-	}
-	if o.ConnectionLimit == 0 {
-		o.ConnectionLimit = defaultConnections
-	}
-	if o.BackoffBase == 0 {
-		o.BackoffBase = 500 * time.Millisecond
-	}
-	if o.BackoffMax == 0 {
-		o.BackoffMax = 5 * time.Second
-	}
-	v := values{
-		Options: o, XDSCluster: envoy.ClusterXDS, AuthzCluster: envoy.ClusterAuthz,
-		APIClusterStats: "cluster." + envoy.ClusterAPIPrefix,
-	}
-	var errs []error
-	wrong := func(option, why string) { errs = append(errs, fmt.Errorf("%s %s", option, why)) }
-	if o.NodeID == "" {
-		wrong("NodeID", "is missing")
-	}
-	if o.Group == "" {
-		wrong("Group", "is missing")
-	}
+	o.fill()
+	c := &checker{}
+	v := values{Options: o, XDSCluster: envoy.ClusterXDS, APIClusterStats: "cluster." + envoy.ClusterAPIPrefix}
+	c.need("NodeID", o.NodeID)
+	c.need("Group", o.Group)
 	if o.BackoffBase < time.Millisecond || o.BackoffMax < o.BackoffBase {
-		wrong("BackoffBase, BackoffMax", "must be at least 1 ms, and the second not below the first")
+		c.wrong("BackoffBase, BackoffMax", "must be at least 1 ms, and the second not below the first")
 	}
-	local := func(option, address string, port0 bool) (path, host string, port uint16) {
-		if strings.HasPrefix(address, "/") {
-			if len(address) > maxSocketPath {
-				wrong(option, fmt.Sprintf("is longer than the %d bytes of a Unix socket's path: %s", maxSocketPath, address))
-			}
-			return address, "", 0
-		}
-		ap, err := netip.ParseAddrPort(address)
-		switch {
-		case err != nil:
-			wrong(option, fmt.Sprintf("is neither an absolute path nor ip:port: %q", address))
-		case !ap.Addr().IsLoopback():
-			wrong(option, fmt.Sprintf("is not a loopback address, and the connection is not encrypted: %s", address))
-		case ap.Port() == 0 && !port0:
-			wrong(option, "has port 0")
-		}
-		return "", ap.Addr().String(), ap.Port()
+	if o.AuthzPing < 10*time.Millisecond || o.AuthzIdlePing < o.AuthzPing {
+		c.wrong("AuthzPing, AuthzIdlePing", "must be at least 10 ms, and the second not below the first")
 	}
-	v.XDSPath, v.XDSHost, v.XDSPort = local("XDS", o.XDS, false)
-	v.AdminPath, v.AdminHost, v.AdminPort = local("Admin", o.Admin, true)
-	if !strings.HasPrefix(o.Authz, "/") {
-		wrong("Authz", fmt.Sprintf("is not the absolute path of a Unix socket: %q", o.Authz))
-	} else {
-		v.AuthzPath, _, _ = local("Authz", o.Authz, false)
+	v.Clusters = c.clusters(&o)
+	admin, _ := c.local("Admin", o.Admin, true)
+	v.AdminPath, v.AdminHost, v.AdminPort = admin.Path, admin.Host, admin.Port
+	v.DNSHost, v.DNSPort = c.dns(o.DNS)
+	if v.DNSSeconds = int64(o.DNSTimeout / time.Second); o.DNSTimeout%time.Second != 0 || v.DNSSeconds < 1 || v.DNSSeconds > 60 {
+		c.wrong("DNSTimeout", fmt.Sprintf("is not a number of whole seconds from 1 to 60: %s", o.DNSTimeout))
 	}
-	if o.DNS != "" {
-		ap, err := netip.ParseAddrPort(o.DNS)
-		if err != nil {
-			wrong("DNS", fmt.Sprintf("is not ip:port: %q", o.DNS))
-		}
-		v.DNSHost, v.DNSPort = ap.Addr().String(), ap.Port()
+	if o.DNSTries > 10 {
+		c.wrong("DNSTries", "is more than 10")
 	}
-	return v, errors.Join(errs...)
+	return v, c.err()
+}
+
+func (o *Options) fill() {
+	orDefault(&o.Admin, "127.0.0.1:0")
+	orDefault(&o.HeapLimit, defaultHeap)
+	orDefault(&o.ConnectionLimit, defaultConnections)
+	orDefault(&o.BackoffBase, 500*time.Millisecond)
+	orDefault(&o.BackoffMax, 5*time.Second)
+	orDefault(&o.AuthzPing, 15*time.Second)
+	orDefault(&o.AuthzIdlePing, max(o.AuthzPing, 30*time.Second))
+	orDefault(&o.DNSTimeout, time.Second)
+	orDefault(&o.DNSTries, 2)
+}
+
+func orDefault[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
 }
 
 // quote writes a value as JSON.

@@ -2,7 +2,9 @@ package bootstrap
 
 import (
 	"bytes"
+	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,11 +13,14 @@ import (
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/network/dns_resolver/cares/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/fixed_heap/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/reflect/protopath"
 	"google.golang.org/protobuf/reflect/protorange"
@@ -41,6 +46,100 @@ var goldens = map[string]Options{
 		ConnectionLimit: 200, DNS: "127.0.0.1:5353", APIStats: true, OpenAdmin: true,
 		BackoffBase: 50 * time.Millisecond, BackoffMax: 500 * time.Millisecond,
 	},
+	"mtls": {
+		NodeID: "gw-1", Group: "edge", XDSServers: Servers{Addresses: []string{"10.0.0.1:18000", "10.0.0.2:18000"}, Name: "xds.internal"},
+		Authz: "/run/tollgate/authz.sock", TLS: gatewayTLS, DNSTimeout: 2 * time.Second, DNSTries: 3,
+	},
+	"remote": {
+		NodeID: "gw-2", Group: "edge", XDSServers: Servers{Addresses: []string{"xds.internal:18000"}},
+		AuthzServers:     Servers{Addresses: []string{"authz-1.internal:9191", "authz-2.internal:9191"}, Name: "authz.internal"},
+		AccessLogServers: Servers{Addresses: []string{"127.0.0.1:9443"}}, TLS: gatewayTLS,
+	},
+	"roles": {
+		NodeID: "gw-3", Group: "edge", XDSServers: Servers{Addresses: []string{"xds-1.internal:18000", "xds-2.internal:18000"}},
+		AuthzServers: Servers{Addresses: []string{"127.0.0.1:9191"}}, AccessLog: "127.0.0.1:9443", TLS: roleTLS,
+	},
+}
+
+var (
+	gatewayTLS = TLS{
+		CertFile: "/etc/envoy/tls/tls.crt", KeyFile: "/etc/envoy/tls/tls.key", CAFile: "/etc/envoy/ca/ca.crt",
+		SDSDir: "/etc/envoy/sds",
+	}
+	roleTLS = TLS{
+		CertFile: "/etc/envoy/tls/tls.crt", KeyFile: "/etc/envoy/tls/tls.key", CAFile: "/etc/envoy/tls/ca.crt",
+		SDSDir: "/etc/envoy/sds", TrustDomain: "example.org",
+	}
+)
+
+// A bootstrap and its SDS files as people read them.
+func TestYAML(t *testing.T) {
+	raw, err := Render(goldens["remote"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	comments := Comments()
+	comments[""] = "First line.\nSecond line."
+	text, err := YAML(raw, comments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := goldens["remote"].TLS.SDSFiles()
+	if err != nil || len(files) != 2 {
+		t.Fatal(files, err)
+	}
+	for _, f := range files {
+		text = fmt.Appendf(text, "--- %s\n%s", f.Path, f.Content)
+	}
+	golden(t, "remote.yaml", text)
+	for key := range Comments() {
+		if !strings.Contains(string(text), "# "+Comments()[key]) {
+			t.Errorf("the comment of %s is not there", key)
+		}
+	}
+	for name, opts := range goldens {
+		raw, err := Render(opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := YAML(raw, comments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var one, other any
+		if err := errors.Join(yaml.Unmarshal(text, &one), yaml.Unmarshal(raw, &other)); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(other, one); diff != "" {
+			t.Errorf("%s: YAML says something else (-JSON +YAML):\n%s", name, diff)
+		}
+	}
+}
+
+func TestAPIs(t *testing.T) {
+	if n := APIs(3 << 30); n < 70_000 || n > 100_000 {
+		t.Errorf("%d APIs in 3 GiB", n)
+	}
+	if APIs(0) != APIs(3<<29) {
+		t.Error("the default is another")
+	}
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, got, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s (-want +got; -update rewrites it):\n%s", file, diff)
+	}
 }
 
 func TestRender(t *testing.T) {
@@ -53,19 +152,7 @@ func TestRender(t *testing.T) {
 			if again, err := Render(opts); err != nil || !bytes.Equal(got, again) {
 				t.Errorf("the second rendering differs: %v", err)
 			}
-			file := filepath.Join("testdata", name+".json")
-			if *update {
-				if err := os.WriteFile(file, got, 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), string(got)); diff != "" {
-				t.Errorf("%s (-want +got; -update rewrites it):\n%s", file, diff)
-			}
+			golden(t, name+".json", got)
 		})
 	}
 }
@@ -114,6 +201,14 @@ func TestRenderedBootstrapIsValid(t *testing.T) {
 	}
 }
 
+// remote has xds on other machines.
+func remote(o *Options, addresses ...string) {
+	o.XDS, o.TLS = "", gatewayTLS
+	if o.XDSServers.Addresses = addresses; addresses == nil {
+		o.XDSServers.Addresses = []string{"xds.internal:1"}
+	}
+}
+
 func TestRenderRefuses(t *testing.T) {
 	long := "/" + strings.Repeat("x", 107)
 	for name, tc := range map[string]struct {
@@ -131,8 +226,38 @@ func TestRenderRefuses(t *testing.T) {
 		"no authz":                      {func(o *Options) { o.Authz = "" }, "Authz"},
 		"long authz":                    {func(o *Options) { o.Authz = long }, "Authz"},
 		"admin for everybody":           {func(o *Options) { o.Admin = "0.0.0.0:9901" }, "Admin"},
-		"dns by name":                   {func(o *Options) { o.DNS = "localhost" }, "DNS"},
-		"back-off":                      {func(o *Options) { o.BackoffMax = time.Millisecond }, "BackoffMax"},
+		"xds twice":                     {func(o *Options) { o.XDSServers = Servers{Addresses: []string{"a:1"}} }, "XDSServers"},
+		"no certificate": {func(o *Options) {
+			o.XDS, o.XDSServers = "", Servers{Addresses: []string{"a:1"}}
+		}, "TLS.CertFile is missing"},
+		"relative certificate": {func(o *Options) {
+			remote(o)
+			o.TLS.CertFile = "tls.crt"
+		}, "TLS.CertFile"},
+		"certificate and key apart": {func(o *Options) {
+			remote(o)
+			o.TLS.KeyFile = "/elsewhere/tls.key"
+		}, "TLS.CertFile, TLS.KeyFile"},
+		"trust domain": {func(o *Options) {
+			remote(o)
+			o.TLS.TrustDomain = "spiffe://x"
+		}, "TLS.TrustDomain"},
+		"TLS for nobody":        {func(o *Options) { o.TLS = gatewayTLS }, "TLS has files"},
+		"a server without port": {func(o *Options) { remote(o, "a") }, "XDSServers.Addresses"},
+		"a server with port 0":  {func(o *Options) { remote(o, "a:0") }, "XDSServers.Addresses"},
+		"a server with a URL":   {func(o *Options) { remote(o, "https://a:1") }, "XDSServers.Addresses"},
+		"servers without name":  {func(o *Options) { remote(o, "a:1", "b:1") }, "XDSServers.Name"},
+		"a name alone":          {func(o *Options) { o.XDS, o.XDSServers.Name = "", "a" }, "XDSServers.Addresses"},
+		"a bad name": {func(o *Options) {
+			remote(o, "a:1")
+			o.XDSServers.Name = "a b"
+		}, "XDSServers.Name"},
+		"records in clear over the network": {func(o *Options) { o.AccessLog = "10.0.0.1:9443" }, "AccessLog"},
+		"half a second for DNS":             {func(o *Options) { o.DNSTimeout = time.Second / 2 }, "DNSTimeout"},
+		"many questions":                    {func(o *Options) { o.DNSTries = 11 }, "DNSTries"},
+		"pings":                             {func(o *Options) { o.AuthzPing, o.AuthzIdlePing = time.Minute, time.Second }, "AuthzPing"},
+		"dns by name":                       {func(o *Options) { o.DNS = "localhost" }, "DNS"},
+		"back-off":                          {func(o *Options) { o.BackoffMax = time.Millisecond }, "BackoffMax"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			opts := goldens["production"]

@@ -1,14 +1,15 @@
 //go:build !short
 
-package bootstrap
+package bootstrap_test
 
 import (
 	"context"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"tollgate/envoy/bootstrap"
+	"tollgate/envoy/envoytest"
 	"tollgate/envoy/process"
 )
 
@@ -16,21 +17,27 @@ import (
 func TestEnvoyAcceptsTheBootstrap(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	binary, err := process.Find(ctx, process.FindOptions{
-		Explicit: os.Getenv("ENVOY_BIN"), Tools: []string{filepath.Join("..", "..", ".tools")},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, opts := range goldens {
+	for name, opts := range bootstrap.Goldens {
 		t.Run(name, func(t *testing.T) {
-			raw, err := Render(opts)
+			if opts.TLS != (bootstrap.TLS{}) { // Envoy reads the files
+				trust := opts.TLS.TrustDomain
+				opts.TLS = newMount(t, newAuthority(t, "ca").issue(t, "spiffe://example.org/gateway/edge/gw-1"))
+				opts.TLS.TrustDomain = trust
+			}
+			raw, err := bootstrap.Render(opts)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := process.Validate(ctx, binary.Path, raw); err != nil {
+			if err := process.Validate(ctx, envoytest.Binary(t), raw); err != nil {
 				t.Error(err)
 			}
+			text, err := bootstrap.YAML(raw, bootstrap.Comments())
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join(t.TempDir(), "bootstrap.yaml")
+			write(t, file, text)
+			validateFile(ctx, t, file)
 		})
 	}
 }

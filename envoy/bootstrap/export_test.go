@@ -1,0 +1,4 @@
+package bootstrap
+
+// Goldens are one bootstrap of each kind.
+var Goldens = goldens
