@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"tollgate/keymanager"
+	"tollgate/keymanager/store"
 )
 
 // GatewaysOptions of NewGateways.
@@ -19,16 +21,27 @@ type GatewaysOptions struct {
 	// Silence is how long a part may say nothing before it counts as gone;
 	// 0 = 5 s.
 	Silence time.Duration
+	// Shared is where the key managers of one database tell each other what is
+	// reported to them; it needs Run. nil: this one is alone.
+	Shared store.GatewayReports
+	// ID names this key manager among those; required with Shared.
+	ID string
+	// Exchange is how often they do so when there is nothing new; 0 = 1 s.
+	Exchange time.Duration
+	Logger   *slog.Logger // nil discards
 }
 
 // Gateways implements keymanager.Gateways: it keeps the last report of every
-// gateway part that reports here, and lets others wait for them.
+// gateway part that reports here or to another key manager of the same
+// database, and lets others wait for them. A report is taken without a look at
+// the database.
 type Gateways struct {
 	opts GatewaysOptions
 
 	mu      sync.Mutex
-	parts   map[part]keymanager.GatewayState
-	changed chan struct{} // closed and replaced when a report says something new
+	parts   map[part]*reported
+	changed chan struct{} // closed and replaced when there is something new
+	others  others
 }
 
 // part names a gateway part.
@@ -37,13 +50,27 @@ type part struct {
 	id   string
 }
 
+// reported is what a part reported here.
+type reported struct {
+	state keymanager.GatewayState
+	told  bool // to the other key managers, as it is
+	whole bool // they have its document too
+}
+
 // NewGateways returns a Gateways that knows no part.
 func NewGateways(o GatewaysOptions) (*Gateways, error) {
-	if o.Now == nil || o.Silence < 0 {
-		return nil, errors.New("publish: Now is required, and Silence must not be negative")
+	if o.Now == nil || o.Silence < 0 || o.Exchange < 0 {
+		return nil, errors.New("publish: Now is required, and Silence and Exchange must not be negative")
+	}
+	if o.Shared != nil && o.ID == "" {
+		return nil, errors.New("publish: Gateways that are shared need an ID")
 	}
 	setDefault(&o.Silence, 5*time.Second)
-	return &Gateways{opts: o, parts: map[part]keymanager.GatewayState{}, changed: make(chan struct{})}, nil
+	setDefault(&o.Exchange, time.Second)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Gateways{opts: o, parts: map[part]*reported{}, changed: make(chan struct{}), others: newOthers(o.Shared != nil)}, nil
 }
 
 // Limits of a report, which may come from afar.
@@ -74,7 +101,7 @@ func (g *Gateways) Report(ctx context.Context, s keymanager.GatewayState) error 
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s.At = g.opts.Now()
-	g.parts[part{s.Kind, s.ID}] = s
+	g.keep(s)
 	g.wake() // a waiter looks at a few positions: cheaper than to compare all of a report
 	return nil
 }
@@ -85,13 +112,21 @@ func (g *Gateways) wake() {
 }
 
 // States returns the last report of every part that is not gone, by kind, group
-// and id. They are the caller's.
+// and id. They are the caller's. What is reported to other key managers is up
+// to two seconds old.
 func (g *Gateways) States() []keymanager.GatewayState {
 	g.mu.Lock()
 	g.sweep()
 	out := make([]keymanager.GatewayState, 0, len(g.parts))
-	for _, s := range g.parts {
-		out = append(out, clone(s))
+	for p, r := range g.parts {
+		if o := g.others.parts[p]; o == nil || !o.state.At.After(r.state.At) {
+			out = append(out, clone(r.state))
+		}
+	}
+	for p, o := range g.others.parts {
+		if r := g.parts[p]; r == nil || o.state.At.After(r.state.At) {
+			out = append(out, clone(o.state))
+		}
 	}
 	g.mu.Unlock()
 	slices.SortFunc(out, func(a, b keymanager.GatewayState) int {
@@ -104,10 +139,18 @@ func (g *Gateways) States() []keymanager.GatewayState {
 // the next one may be.
 func (g *Gateways) sweep() time.Duration {
 	now, next := g.opts.Now(), g.opts.Silence
-	for p, s := range g.parts {
-		left := s.At.Add(g.opts.Silence).Sub(now)
+	for p, r := range g.parts {
+		left := r.state.At.Add(g.opts.Silence).Sub(now)
 		if left < 0 {
 			delete(g.parts, p)
+			continue
+		}
+		next = min(next, left)
+	}
+	for p, o := range g.others.parts {
+		left := o.state.At.Add(g.opts.Silence).Sub(now)
+		if left < 0 {
+			delete(g.others.parts, p)
 			continue
 		}
 		next = min(next, left)
@@ -115,9 +158,9 @@ func (g *Gateways) sweep() time.Duration {
 	return next
 }
 
-// Wait returns nil when every part that is known here and not gone has
-// confirmed pos, and every Envoy connected to it has acknowledged it: at once
-// when there are none. The zero Position waits for nothing. When ctx ends first
+// Wait returns nil when every part that is known and not gone, whichever key
+// manager it reports to, has confirmed pos, and every Envoy connected to it has
+// acknowledged it: at once when there are none. The zero Position waits for nothing. When ctx ends first
 // it returns a KindUnavailable error that names who is missing, whose cause is
 // that of ctx.
 func (g *Gateways) Wait(ctx context.Context, pos keymanager.Position) error {
@@ -127,11 +170,17 @@ func (g *Gateways) Wait(ctx context.Context, pos keymanager.Position) error {
 	for {
 		g.mu.Lock()
 		next := g.sweep()
-		missing := g.missing(pos)
+		missing, elsewhere := g.missing(pos)
 		changed := g.changed
+		if elsewhere {
+			g.others.ask(g.opts.Now())
+		}
 		g.mu.Unlock()
 		if len(missing) == 0 {
 			return nil
+		}
+		if elsewhere { // ask again before nobody looks any more
+			next = min(next, askedFor/2)
 		}
 		gone := time.NewTimer(next + time.Millisecond)
 		select {
@@ -146,10 +195,14 @@ func (g *Gateways) Wait(ctx context.Context, pos keymanager.Position) error {
 	}
 }
 
-// missing names who has not confirmed pos.
-func (g *Gateways) missing(pos keymanager.Position) []string {
-	var out []string
-	for p, s := range g.parts {
+// missing names who has not confirmed pos, and says whether some of them report
+// to other key managers.
+func (g *Gateways) missing(pos keymanager.Position) (out []string, elsewhere bool) {
+	for p, r := range g.parts {
+		if o := g.others.parts[p]; o != nil && o.state.At.After(r.state.At) {
+			continue // it has moved
+		}
+		s := &r.state
 		if !s.Confirmed.Reached(pos) {
 			out = append(out, fmt.Sprintf("%s %q", p.kind, p.id))
 		}
@@ -159,8 +212,22 @@ func (g *Gateways) missing(pos keymanager.Position) []string {
 			}
 		}
 	}
+	for p, o := range g.others.parts {
+		if r := g.parts[p]; r != nil && !o.state.At.After(r.state.At) {
+			continue
+		}
+		switch {
+		case !o.state.Confirmed.Reached(pos):
+			out, elsewhere = append(out, fmt.Sprintf("%s %q", p.kind, p.id)), true
+		case !o.reached.Reached(pos):
+			out, elsewhere = append(out, fmt.Sprintf("an Envoy of %s %q", p.kind, p.id)), true
+		}
+	}
+	if g.others.unknown {
+		out, elsewhere = append(out, "the gateways of other key managers, of which the database says nothing"), true
+	}
 	slices.Sort(out)
-	return out
+	return out, elsewhere
 }
 
 // clone copies a state, so that neither side can change what the other holds.

@@ -190,6 +190,8 @@ type Tokens interface {
 	// that it was revoked before. KindNotFound when there is no such token.
 	RevokeToken(ctx context.Context, id keymanager.TokenID, at time.Time) (bool, error)
 	// DeleteExpiredTokens removes at most limit tokens that expired before t.
+	// Several may do it at once: each leaves alone what another has begun to
+	// remove.
 	DeleteExpiredTokens(ctx context.Context, t time.Time, limit int) (int, error)
 }
 
@@ -254,6 +256,33 @@ type Log interface {
 	Wake(ctx context.Context) (<-chan struct{}, error)
 }
 
+// GatewayReport is what one key manager tells the others of a gateway part that
+// reports to it.
+type GatewayReport struct {
+	Kind      keymanager.GatewayKind
+	ID        string
+	Confirmed keymanager.Position
+	// Reached is Confirmed, or less if an Envoy that is connected to the part
+	// has acknowledged less. It is of the same epoch.
+	Reached keymanager.Position
+	// Document is the rest of the report; nil says that it has not changed.
+	Document *keymanager.GatewayState
+	Age      time.Duration // since it was reported
+}
+
+// GatewayReports lets the key managers of one database know what gateways
+// report to the others. It is news that comes again every second, and may be
+// lost.
+type GatewayReports interface {
+	// ExchangeGatewayReports tells what was reported to this key manager, and
+	// returns what others have told that is no older than silence. An older
+	// report never replaces a newer one, whoever received it. Documents come
+	// with those that changed since the time given (by the clock of the
+	// database; zero: with all), which the call returns for the next one. Where
+	// no other process can have the database it does nothing.
+	ExchangeGatewayReports(ctx context.Context, reporter string, own []GatewayReport, silence time.Duration, since time.Time) ([]GatewayReport, time.Time, error)
+}
+
 // AuditEntry is one management write. Before and After are JSON documents
 // without secrets; empty means that the object did not exist.
 type AuditEntry struct {
@@ -289,6 +318,7 @@ type Store interface {
 	Tokens
 	Validation
 	Log
+	GatewayReports
 	Audit
 
 	// InTx runs fn in one transaction that is committed when fn returns nil
@@ -300,6 +330,9 @@ type Store interface {
 	// An error of KindUnavailable at commit means that the outcome is unknown.
 	// InTx of the Store given to fn joins the transaction.
 	InTx(ctx context.Context, fn func(Store) error) (keymanager.Position, error)
+	// DatabaseTime reads the clock of the database, which all key managers
+	// share.
+	DatabaseTime(ctx context.Context) (time.Time, error)
 	// Ping reports whether the database answers.
 	Ping(ctx context.Context) error
 	Close() error

@@ -28,6 +28,9 @@ func (s *Store) CreateApplication(ctx context.Context, a *keymanager.Application
 		if err != nil {
 			return err
 		}
+		if err := s.holdOwner(ctx, a.Owner); err != nil {
+			return err
+		}
 		s.created(&a.Meta)
 		_, err = s.q.Exec(ctx, `INSERT INTO application (`+applicationColumns+`)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
@@ -35,6 +38,22 @@ func (s *Store) CreateApplication(ctx context.Context, a *keymanager.Application
 			joined(a.Scopes), a.BuiltIn, ms(a.CreatedAt), ms(a.UpdatedAt), a.Revision)
 		return explain(err, applicationTaken(a), applicationReferences)
 	})
+}
+
+// holdOwner keeps the owner as he is until the transaction ends. Who changes
+// him meanwhile waits, and then sees that he owns the application: its verdicts
+// become stale with him. (A foreign key holds only his id.) One that does not
+// exist is left to the foreign key.
+func (s *Store) holdOwner(ctx context.Context, id keymanager.UserID) error {
+	if !s.postgres {
+		return nil
+	}
+	var one int
+	err := s.q.QueryRow(ctx, `SELECT 1 FROM users WHERE id = $1 FOR SHARE`, id).Scan(&one)
+	if isNoRows(err) {
+		return nil
+	}
+	return failure(err)
 }
 
 const applicationReferences = "the organization, owner or tier of the application does not exist"
@@ -48,6 +67,9 @@ func (s *Store) UpdateApplication(ctx context.Context, a *keymanager.Application
 	return s.write(ctx, func(s *Store) error {
 		attributes, err := encode(a.Attributes)
 		if err != nil {
+			return err
+		}
+		if err := s.holdOwner(ctx, a.Owner); err != nil {
 			return err
 		}
 		err = s.updated(ctx, &a.Meta, fmt.Sprintf("application %q", a.Name),

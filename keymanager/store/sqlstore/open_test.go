@@ -2,6 +2,7 @@ package sqlstore_test
 
 import (
 	"bytes"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"tollgate/keymanager"
 	"tollgate/keymanager/store"
 	"tollgate/keymanager/store/sqlstore"
+	"tollgate/migrations"
 )
 
 func TestSQLiteOpenedTwice(t *testing.T) {
@@ -38,7 +40,10 @@ func TestSQLiteOpenedTwice(t *testing.T) {
 func TestPending(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.db")
 	ctx := t.Context()
-	want := []string{"0001_management.sql", "0002_token.sql", "0003_log.sql"}
+	want, err := fs.Glob(migrations.SQLite(), "*.sql")
+	if err != nil || len(want) == 0 {
+		t.Fatal(want, err)
+	}
 	for _, c := range []struct {
 		noMigrate bool
 		want      []string

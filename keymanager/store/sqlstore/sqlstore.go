@@ -33,6 +33,9 @@ type Options struct {
 	// StatementTimeout bounds each statement on Postgres whose context has no
 	// deadline; db.DefaultTimeout if 0.
 	StatementTimeout time.Duration
+	// Wrap, if set, stands between the store and its migrated database: tests
+	// have statements fail there.
+	Wrap func(db.DB) db.DB
 }
 
 // Store implements store.Store.
@@ -50,6 +53,7 @@ type shared struct {
 	rand       io.Reader
 	log        *slog.Logger
 	wakes      *wakes
+	postgres   bool // other processes may have the database open
 }
 
 var _ store.Store = (*Store)(nil)
@@ -62,7 +66,7 @@ func OpenSQLite(ctx context.Context, path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, failure(err)
 	}
-	return open(ctx, d, migrations.SQLite(), o)
+	return open(ctx, d, migrations.SQLite(), o, false)
 }
 
 // OpenPostgres opens the database at dsn, in the schema that its search_path
@@ -73,10 +77,10 @@ func OpenPostgres(ctx context.Context, dsn string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, failure(err)
 	}
-	return open(ctx, d, migrations.Postgres(), o)
+	return open(ctx, d, migrations.Postgres(), o, true)
 }
 
-func open(ctx context.Context, d db.DB, m fs.FS, o Options) (*Store, error) {
+func open(ctx context.Context, d db.DB, m fs.FS, o Options, postgres bool) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -92,7 +96,10 @@ func open(ctx context.Context, d db.DB, m fs.FS, o Options) (*Store, error) {
 			return nil, failure(err)
 		}
 	}
-	s := shared{db: d, migrations: m, now: o.Now, rand: o.Rand, log: o.Logger}
+	if o.Wrap != nil {
+		d = o.Wrap(d)
+	}
+	s := shared{db: d, migrations: m, now: o.Now, rand: o.Rand, log: o.Logger, postgres: postgres}
 	s.wakes = newWakes(d.Listen, o.Logger)
 	return &Store{shared: s, q: d}, nil
 }
@@ -101,6 +108,25 @@ func open(ctx context.Context, d db.DB, m fs.FS, o Options) (*Store, error) {
 func (s *Store) Pending(ctx context.Context) ([]string, error) {
 	names, err := s.db.Pending(ctx, s.migrations)
 	return names, failure(err)
+}
+
+// DatabaseTime reads the clock of Postgres. SQLite is in this process, and has
+// its clock.
+func (s *Store) DatabaseTime(ctx context.Context) (t time.Time, err error) {
+	if !s.postgres {
+		return s.now(), nil
+	}
+	err = s.q.QueryRow(ctx, `SELECT `+databaseMillis).Scan(millis{&t})
+	return t, failure(err)
+}
+
+// lockingClause returns FOR SHARE and the like where there can be other
+// writers; SQLite has one at a time.
+func (s *Store) lockingClause(clause string) string {
+	if s.postgres {
+		return " " + clause
+	}
+	return ""
 }
 
 // Ping reports whether the database answers.

@@ -59,6 +59,7 @@ func (s *Store) RevokeToken(ctx context.Context, id keymanager.TokenID, at time.
 // DeleteExpiredTokens removes the oldest of the tokens that expired before t.
 func (s *Store) DeleteExpiredTokens(ctx context.Context, t time.Time, limit int) (int, error) {
 	n, err := s.q.Exec(ctx, `DELETE FROM access_token_primary WHERE digest IN
-		(SELECT digest FROM access_token_primary WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`, ms(t), limit)
+		(SELECT digest FROM access_token_primary WHERE expires_at < $1 ORDER BY expires_at LIMIT $2`+
+		s.lockingClause("FOR UPDATE SKIP LOCKED")+`)`, ms(t), limit)
 	return int(n), failure(err)
 }
