@@ -41,6 +41,10 @@ func newDevCommand() *cobra.Command {
 	return cmd
 }
 
+// maxEnvoyLog bounds envoy.log and the envoy.log.old before it, each: Envoy's
+// own log and its access log.
+const maxEnvoyLog = 32 << 20
+
 // runDev runs everything until ctx ends, and prints the developer's page when
 // a call through Envoy has been answered, and not before.
 func runDev(ctx context.Context, cfg Config, stdout, stderr io.Writer) error {
@@ -64,7 +68,7 @@ func runDev(ctx context.Context, cfg Config, stdout, stderr io.Writer) error {
 	if err := checkFree(ctx, "gateway", "--gateway", cfg.Gateway.Address); err != nil {
 		return err
 	}
-	envoyLog, err := os.OpenFile(d.state.Path(fileEnvoyLog), os.O_CREATE|os.O_TRUNC|os.O_APPEND|os.O_WRONLY, 0o600)
+	envoyLog, err := process.OpenLog(d.state.Path(fileEnvoyLog), maxEnvoyLog)
 	if err != nil {
 		return err
 	}

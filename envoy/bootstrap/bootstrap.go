@@ -44,6 +44,12 @@ type Options struct {
 	// Admin is where Envoy's admin interface listens: a Unix socket or a
 	// loopback address; port 0 takes a free one. "" = 127.0.0.1:0.
 	Admin string
+	// Health is where a load balancer asks ("ip:port", clear text): GET /healthz
+	// is 200 from the moment Envoy serves until POST /healthcheck/fail, also
+	// when Envoy accepts no further client; with AuthzServers only while one of
+	// them is healthy. Any other path is 404. It says nothing about an authz on
+	// this machine. "" = no such port.
+	Health string
 	// HeapLimit in bytes is where Envoy begins to shed load; about 75 % of the
 	// container's memory. An API needs 28 to 33 KB (APIs). 0 = 1.5 GiB.
 	HeapLimit uint64
@@ -128,6 +134,9 @@ type values struct {
 	AdminHost, DNSHost string
 	AdminPort, DNSPort uint16
 	DNSSeconds         int64
+	HealthHost         string
+	HealthPort         uint16
+	AuthzFleet         bool
 }
 
 func (o Options) values() (values, error) {
@@ -145,7 +154,9 @@ func (o Options) values() (values, error) {
 	v.Clusters = c.clusters(&o)
 	admin, _ := c.local("Admin", o.Admin, true)
 	v.AdminPath, v.AdminHost, v.AdminPort = admin.Path, admin.Host, admin.Port
-	v.DNSHost, v.DNSPort = c.dns(o.DNS)
+	v.DNSHost, v.DNSPort = c.ipPort("DNS", o.DNS, false)
+	v.HealthHost, v.HealthPort = c.ipPort("Health", o.Health, true)
+	v.AuthzFleet = !o.AuthzServers.none()
 	if v.DNSSeconds = int64(o.DNSTimeout / time.Second); o.DNSTimeout%time.Second != 0 || v.DNSSeconds < 1 || v.DNSSeconds > 60 {
 		c.wrong("DNSTimeout", fmt.Sprintf("is not a number of whole seconds from 1 to 60: %s", o.DNSTimeout))
 	}

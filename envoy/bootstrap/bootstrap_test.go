@@ -14,6 +14,9 @@ import (
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/health_check/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/network/dns_resolver/cares/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/fixed_heap/v3"
@@ -53,11 +56,11 @@ var goldens = map[string]Options{
 	"remote": {
 		NodeID: "gw-2", Group: "edge", XDSServers: Servers{Addresses: []string{"xds.internal:18000"}},
 		AuthzServers:     Servers{Addresses: []string{"authz-1.internal:9191", "authz-2.internal:9191"}, Name: "authz.internal"},
-		AccessLogServers: Servers{Addresses: []string{"127.0.0.1:9443"}}, TLS: gatewayTLS,
+		AccessLogServers: Servers{Addresses: []string{"127.0.0.1:9443"}}, TLS: gatewayTLS, Health: "0.0.0.0:8081",
 	},
 	"roles": {
 		NodeID: "gw-3", Group: "edge", XDSServers: Servers{Addresses: []string{"xds-1.internal:18000", "xds-2.internal:18000"}},
-		AuthzServers: Servers{Addresses: []string{"127.0.0.1:9191"}}, AccessLog: "127.0.0.1:9443", TLS: roleTLS,
+		AuthzServers: Servers{Addresses: []string{"127.0.0.1:9191"}}, AccessLog: "127.0.0.1:9443", TLS: roleTLS, Health: "[::1]:8081",
 	},
 }
 
@@ -253,6 +256,7 @@ func TestRenderRefuses(t *testing.T) {
 			o.XDSServers.Name = "a b"
 		}, "XDSServers.Name"},
 		"records in clear over the network": {func(o *Options) { o.AccessLog = "10.0.0.1:9443" }, "AccessLog"},
+		"health by name":                    {func(o *Options) { o.Health = "localhost:8081" }, "Health"},
 		"half a second for DNS":             {func(o *Options) { o.DNSTimeout = time.Second / 2 }, "DNSTimeout"},
 		"many questions":                    {func(o *Options) { o.DNSTries = 11 }, "DNSTries"},
 		"pings":                             {func(o *Options) { o.AuthzPing, o.AuthzIdlePing = time.Minute, time.Second }, "AuthzPing"},

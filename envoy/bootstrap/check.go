@@ -50,13 +50,13 @@ func (c *checker) local(option, address string, port0 bool) (endpoint, bool) {
 	return endpoint{Host: ap.Addr().String(), Port: ap.Port()}, len(c.errs) == before
 }
 
-func (c *checker) dns(address string) (host string, port uint16) {
+func (c *checker) ipPort(option, address string, port0 bool) (host string, port uint16) {
 	if address == "" {
 		return "", 0
 	}
 	ap, err := netip.ParseAddrPort(address)
-	if err != nil || ap.Port() == 0 {
-		c.wrong("DNS", fmt.Sprintf("is not ip:port: %q", address))
+	if err != nil || ap.Port() == 0 && !port0 {
+		c.wrong(option, fmt.Sprintf("is not ip:port: %q", address))
 	}
 	return ap.Addr().String(), ap.Port()
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -51,6 +52,12 @@ func playEnvoy(mode string) int {
 		}
 		fmt.Fprint(os.Stderr, "no such field: nope")
 		return 1
+	case "chatty": // more than a pipe holds
+		line := strings.Repeat("x", 1023) + "\n"
+		for range 200 {
+			fmt.Print(line)
+			fmt.Fprint(os.Stderr, line)
+		}
 	case "stubborn": // neither it nor its child ends on SIGTERM
 		signal.Ignore(syscall.SIGTERM)
 		child := exec.Command("sleep", "600")

@@ -31,6 +31,9 @@ type Options struct {
 	StopTimeout time.Duration // between SIGTERM and SIGKILL; 0 = 3 s
 	LogLevel    string        // of Envoy; "" = warning
 	Components  string        // levels of components ("ext_authz:debug,upstream:info")
+	// DrainTime is how long Envoy's graceful drain takes, after which it closes
+	// its ports (--drain-time-s, whole seconds); 0 = Envoy's own, 600 s.
+	DrainTime time.Duration
 	// AccessLogFlush is how long Envoy may keep lines of a file access log, also
 	// of one to standard output; 0 = 1 s (Envoy's own default is 10 s).
 	AccessLogFlush time.Duration
@@ -90,7 +93,7 @@ func Start(opts Options) (*Process, error) {
 	}
 	p.cmd.SysProcAttr = sysProcAttr()
 	p.cmd.Stderr = p.log
-	p.cmd.Stdout = opts.Output
+	p.cmd.Stdout = unfailing(opts.Output)
 	p.cmd.WaitDelay = time.Second // a child of Envoy that keeps our pipes open does not keep us
 	if err := p.run(); err != nil {
 		p.clean(true)
@@ -117,6 +120,9 @@ func arguments(opts Options, bootstrap, admin string) []string {
 		"--use-dynamic-base-id", "--disable-hot-restart",
 		"--concurrency", strconv.Itoa(workers), "-l", level,
 		"--file-flush-interval-msec", strconv.FormatInt(flush.Milliseconds(), 10),
+	}
+	if opts.DrainTime > 0 {
+		args = append(args, "--drain-time-s", strconv.FormatInt(int64(opts.DrainTime/time.Second), 10))
 	}
 	if opts.Components != "" {
 		args = append(args, "--component-log-level", opts.Components)

@@ -2,6 +2,7 @@ package process
 
 import (
 	"io"
+	"os"
 	"strings"
 	"sync"
 )
@@ -52,4 +53,20 @@ func (t *tail) String() string {
 		out += "\n" + string(t.rest)
 	}
 	return strings.TrimSpace(out)
+}
+
+// unfailing makes a writer one that drops what it cannot write. A file or
+// nothing is handed to Envoy as it is.
+func unfailing(w io.Writer) io.Writer {
+	if _, file := w.(*os.File); file || w == nil {
+		return w
+	}
+	return dropping{w}
+}
+
+type dropping struct{ next io.Writer }
+
+func (d dropping) Write(p []byte) (int, error) {
+	_, _ = d.next.Write(p)
+	return len(p), nil
 }
