@@ -16,12 +16,16 @@ type Key [16]byte
 // KeyOf returns the key of q. Since is no part of it.
 func KeyOf(q keymanager.Query) Key {
 	var space [256]byte
-	b := append(space[:0], byte(q.Credential.Kind))
+	sum := sha256.Sum256(appendQuery(space[:0], q))
+	return Key(sum[:])
+}
+
+// appendQuery appends the injective encoding of q, without Since.
+func appendQuery(b []byte, q keymanager.Query) []byte {
+	b = append(b, byte(q.Credential.Kind))
 	b = binary.AppendUvarint(b, uint64(len(q.API)))
 	b = append(b, q.API...)
-	b = append(b, q.Credential.Value...)
-	sum := sha256.Sum256(b)
-	return Key(sum[:])
+	return append(b, q.Credential.Value...)
 }
 
 // shard chooses one of n places, a power of two.

@@ -53,6 +53,7 @@ var importRules = []importRule{
 	{Package: "envoy/bootstrap", Ours: []string{"envoy"}, Outside: slices.Concat(envoyProtos, []string{"go.yaml.in/yaml/v3"})},
 	{Package: "envoy/envoytest", Ours: []string{"envoy", "envoy/..."}, Outside: slices.Concat(envoyProtos, grpcStack, []string{"github.com/envoyproxy/go-control-plane", "golang.org/x/net"})},
 	{Package: "authz", Ours: []string{"keymanager", "envoy", "authz/..."}, Outside: slices.Concat(envoyProtos, grpcStack, metrics, syncTools)},
+	{Package: "authz/cache", Ours: []string{"keymanager"}, Outside: slices.Concat([]string{"github.com/hashicorp/golang-lru/v2", "github.com/redis/go-redis/v9"}, metrics, syncTools)},
 	{Package: "authz/...", Ours: []string{"keymanager", "authz/..."}, Outside: slices.Concat([]string{"github.com/hashicorp/golang-lru/v2"}, metrics, syncTools)},
 	{Package: "xds", Ours: []string{"keymanager", "envoy"}, Outside: slices.Concat([]string{"github.com/envoyproxy/go-control-plane"}, envoyProtos, grpcStack, metrics, syncTools)},
 	{Package: "cmd/...", Ours: []string{"..."}, Outside: []string{"..."}},

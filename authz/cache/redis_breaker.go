@@ -1,0 +1,143 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// redisFailures in a row, of look-ups and probes, open the breaker.
+	redisFailures = 5
+	// A probe that failed is followed by the next after a wait that doubles
+	// from the one to the other, give or take half of it.
+	minProbeWait = 100 * time.Millisecond
+	maxProbeWait = time.Second
+	// connectTimeout is what making a connection for a probe may take, apart
+	// from the probe.
+	connectTimeout = time.Second
+)
+
+// breaker is open while Redis is not asked.
+type breaker struct {
+	open     atomic.Bool
+	failures atomic.Int32
+	wake     chan struct{} // capacity 1: there is something to probe
+}
+
+func newBreaker() breaker { return breaker{wake: make(chan struct{}, 1)} }
+
+func (b *breaker) isOpen() bool { return b.open.Load() }
+
+func (b *breaker) succeeded() {
+	if b.failures.Load() != 0 {
+		b.failures.Store(0)
+	}
+}
+
+// failed reports whether this failure is the one that opened the breaker.
+func (b *breaker) failed() bool {
+	n := b.failures.Add(1)
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+	return n >= redisFailures && b.open.CompareAndSwap(false, true)
+}
+
+// watch probes after a failure: at once, so that a Redis that hangs is found
+// out soon also where few ask, and then one at a time until it answers.
+func (r *Redis) watch(ctx context.Context) {
+	for {
+		select {
+		case <-r.breaker.wake:
+		case <-ctx.Done():
+			return
+		}
+		wait := minProbeWait
+		for r.breaker.failures.Load() > 0 || r.breaker.isOpen() {
+			if r.breaker.isOpen() {
+				if !pause(ctx, wait) {
+					return
+				}
+				wait = min(2*wait, maxProbeWait)
+			}
+			if err := r.probe(ctx); ctx.Err() != nil {
+				return
+			} else if err == nil {
+				r.breaker.succeeded()
+				if r.breaker.open.CompareAndSwap(true, false) {
+					r.log.Info("Redis answers again: verdicts come from it, and go there")
+				}
+			} else if r.breaker.failed() {
+				r.opened(err)
+			}
+		}
+	}
+}
+
+// probe asks Redis whether it is there. With the breaker open there may be no
+// connection: making one is not part of the time that the answer may take.
+func (r *Redis) probe(ctx context.Context) error {
+	if r.breaker.isOpen() {
+		if err := r.ping(ctx, connectTimeout); err != nil {
+			return err
+		}
+	}
+	return r.ping(ctx, r.timeout)
+}
+
+func (r *Redis) ping(ctx context.Context, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	return r.client.Ping(ctx).Err()
+}
+
+func (r *Redis) opened(err error) {
+	r.log.Warn("Redis does not answer in time: the key manager is asked instead, until it does. "+adviceFor(err), "error", err)
+}
+
+// pause waits for about d. It reports false when ctx ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d/2 + rand.N(d)) //nolint:gosec // not a secret
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func isTimeout(err error) bool {
+	var n net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &n) && n.Timeout()
+}
+
+func wrongType(err error) bool { return strings.HasPrefix(err.Error(), "WRONGTYPE") }
+
+// occasionally lets something be told at most once in ten seconds.
+type occasionally struct {
+	mu    sync.Mutex
+	since uint64 // how often it happened since it was told
+	told  time.Time
+}
+
+// tell counts, and returns how often it happened since it was last told, or 0
+// when it is too early to tell.
+func (o *occasionally) tell(now time.Time) uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.since++
+	if d := now.Sub(o.told); d >= 0 && d < 10*time.Second {
+		return 0
+	}
+	n := o.since
+	o.since, o.told = 0, now
+	return n
+}
