@@ -2,7 +2,6 @@ package authz
 
 import (
 	"strings"
-	"time"
 
 	"tollgate/authz/apis"
 	"tollgate/authz/revoked"
@@ -104,7 +103,7 @@ func (d *Decision) credential(r *Request, query string, tags Tags) (why Reason) 
 
 // finish decides by a verdict and what has been revoked since it was read. It
 // is pure.
-func (d *Decision) finish(r *Request, v *keymanager.Verdict, since revoked.Answer, now time.Time) {
+func (d *Decision) finish(r *Request, v *keymanager.Verdict, since revoked.Answer, now clocks) {
 	d.Verdict = v
 	if d.Reason = standing(v, since, now); d.Reason != allowed {
 		return
@@ -131,7 +130,7 @@ func (d *Decision) finish(r *Request, v *keymanager.Verdict, since revoked.Answe
 }
 
 // standing says whether the credential itself is honoured.
-func standing(v *keymanager.Verdict, since revoked.Answer, now time.Time) Reason {
+func standing(v *keymanager.Verdict, since revoked.Answer, now clocks) Reason {
 	switch {
 	case since == revoked.Dead:
 		return revokedCredential
@@ -153,10 +152,13 @@ func standing(v *keymanager.Verdict, since revoked.Answer, now time.Time) Reason
 	default: // also of a later version
 		return unknownVerdict
 	}
+	expired, agreed := now.expired(v.ExpiresAt)
 	switch {
 	case v.Grant == nil:
 		return unknownVerdict
-	case !v.ExpiresAt.IsZero() && !now.Before(v.ExpiresAt):
+	case !agreed:
+		return clocksDiffer
+	case expired:
 		return expiredCredential
 	default:
 		return allowed

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -33,7 +32,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error {
 		s.follow(ctx, "catalog", &s.contact.catalog, func(ctx context.Context) error {
 			return s.catalog.Watch(ctx, s.apis.Start(), []keymanager.CatalogKind{keymanager.CatalogAPI}, func(c keymanager.Change) error {
-				return s.heard(&s.contact.catalog, s.apis.Apply(c))
+				return s.heard(&s.contact.catalog, c.Type, s.apis.Apply(c))
 			})
 		})
 		return nil
@@ -55,40 +54,51 @@ func (s *Server) Run(ctx context.Context) error {
 
 // revocation takes a message of the Revocations stream.
 func (s *Server) revocation(e keymanager.Event) error {
-	if !e.Now.IsZero() {
-		s.contact.skew.Store(int64(e.Now.Sub(s.now())))
+	now, theirs := s.now(), e.Now
+	if !theirs.IsZero() {
 		// What has expired by one clock alone is not forgotten: the other one
 		// decides whether a verdict in the cache has, and a revoked credential
 		// must not come back because a clock was wrong for a while.
-		if own := s.contact.clock(s.now()); own.Before(e.Now) {
+		if own := s.contact.clock(now); own.Before(theirs) {
 			e.Now = own
 		}
 	}
-	return s.heard(&s.contact.revocations, s.revoked.Apply(e))
+	err := s.heard(&s.contact.revocations, e.Type, s.revoked.Apply(e))
+	if err == nil && !theirs.IsZero() { // one that came late tells an old time
+		s.contact.told(theirs, now)
+	}
+	return err
 }
 
-// heard notes that a message came and has taken effect.
-func (s *Server) heard(when *atomic.Int64, err error) error {
+// heard notes that a message came and, unless err says otherwise, has taken
+// effect.
+func (s *Server) heard(h *hearing, t keymanager.MessageType, err error) error {
 	if err != nil {
 		return err
 	}
-	when.Store(int64(s.now().Sub(s.contact.started)))
+	err = h.heard(s.contact.since(s.now()), t)
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
-	return nil
+	return err
 }
 
 // follow keeps a stream open.
-func (s *Server) follow(ctx context.Context, name string, heard *atomic.Int64, stream func(context.Context) error) {
+func (s *Server) follow(ctx context.Context, name string, h *hearing, stream func(context.Context) error) {
 	for wait := firstWait; ; {
-		before := heard.Load()
-		err := guard(ctx, stream)
+		before := h.complete.Load()
+		one, cancel := context.WithCancelCause(ctx)
+		h.open(s.contact.since(s.now()), cancel)
+		err := guard(one, stream)
+		if cause := context.Cause(one); cause != nil {
+			err = cause
+		}
+		cancel(nil)
 		if ctx.Err() != nil {
 			return
 		}
-		if heard.Load() != before {
+		if h.complete.Load() != before {
 			wait = firstWait
 		}
 		if wait == firstWait {
@@ -119,10 +129,14 @@ func (s *Server) report(ctx context.Context) {
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
 	var last keymanager.GatewayState
-	failed := false
+	failed, told := false, skewNone
 	for due := true; ; {
 		s.setHealth(s.Ready() == nil)
 		now := s.now()
+		at := s.contact.since(now)
+		s.contact.catalog.leave(at)
+		s.contact.revocations.leave(at)
+		told = s.tellSkew(told, s.contact.skew(now))
 		state := keymanager.GatewayState{
 			Kind: keymanager.GatewayAuthz, ID: s.id, Group: s.group,
 			Phase: s.phase(now), Confirmed: s.confirmed(), Lag: s.contact.silence(now),

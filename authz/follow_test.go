@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -19,7 +20,10 @@ func TestClockOfTheKeyManagerRevivesNothing(t *testing.T) {
 	}
 	apply := func(e keymanager.Event) {
 		t.Helper()
-		must(t, s.revocation(e))
+		var late *silenceError // the clock here leaps
+		if err := s.revocation(e); err != nil && !errors.As(err, &late) {
+			t.Fatal(err)
+		}
 	}
 	apply(keymanager.Event{Mark: keymanager.Mark{Type: keymanager.SnapshotBegin, At: at, After: at}})
 	apply(keymanager.Event{Mark: keymanager.Mark{Type: keymanager.Item, At: at, After: at},

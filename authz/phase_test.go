@@ -89,16 +89,16 @@ func TestPhases(t *testing.T) {
 func TestOneSilentStreamIsEnough(t *testing.T) {
 	r, c := clockRig(t, nil)
 	r.run(t)
-	r.server.contact.catalog.Store(int64(time.Hour))
+	r.server.contact.catalog.complete.Store(int64(time.Hour))
 	c.advance(time.Hour)
 	if p := r.server.phase(c.Now()); p != keymanager.PhaseBlind {
 		t.Errorf("with silent revocations: %s", p)
 	}
-	r.server.contact.revocations.Store(int64(time.Hour))
+	r.server.contact.revocations.complete.Store(int64(time.Hour))
 	if p := r.server.phase(c.Now()); p != keymanager.PhaseLive {
 		t.Errorf("with both: %s", p)
 	}
-	r.server.contact.catalog.Store(0)
+	r.server.contact.catalog.complete.Store(0)
 	if p := r.server.phase(c.Now()); p != keymanager.PhaseBlind {
 		t.Errorf("with a silent catalog: %s", p)
 	}
@@ -108,7 +108,7 @@ func TestClockSkew(t *testing.T) {
 	r, _ := clockRig(t, nil)
 	r.run(t)
 	for skew, ready := range map[time.Duration]bool{0: true, time.Minute: true, -time.Minute: true, 61 * time.Second: false, -61 * time.Second: false} {
-		r.server.contact.skew.Store(int64(skew))
+		r.server.contact.told(r.server.now().Add(skew), r.server.now())
 		if err := r.server.Ready(); (err == nil) != ready {
 			t.Errorf("%s: %v", skew, err)
 		}

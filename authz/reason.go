@@ -23,6 +23,7 @@ const (
 	overloaded
 	outdated
 	unknownVerdict
+	clocksDiffer
 	panicked
 
 	unknownAPI
@@ -112,6 +113,7 @@ var texts = [numReasons]text{
 	overloaded:            undecidedText("overloaded", authorizationUnavailable),
 	outdated:              undecidedText("outdated", authorizationUnavailable),
 	unknownVerdict:        undecidedText("unknown_verdict", authorizationUnavailable),
+	clocksDiffer:          undecidedText("clocks_differ", authorizationUnavailable),
 	panicked:              undecidedText("panicked", authorizationUnavailable),
 
 	unknownAPI: {"unknown_api", http.StatusNotFound, "404", "Not Found", "No such API"},

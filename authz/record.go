@@ -94,9 +94,9 @@ func attributes(r *Request, d *Decision, took time.Duration) []slog.Attr {
 func (rec *recorder) panicked() { rec.decisions[panicked].add() }
 
 // failed logs that the key manager gave no answer, once a second at most.
-func (rec *recorder) failed(err error, now time.Time) {
+func (rec *recorder) failed(err error, at time.Duration) {
 	last := rec.complained.Load()
-	if n := now.UnixNano(); n-last >= int64(time.Second) && rec.complained.CompareAndSwap(last, n) {
+	if n := int64(at) + 1; (last == 0 || n-last >= int64(time.Second)) && rec.complained.CompareAndSwap(last, n) {
 		rec.log.Warn("the key manager gave no answer", "error", err)
 	}
 }
@@ -112,16 +112,17 @@ var (
 	phaseDesc       = desc("phase", "1 for the phase that authz is in.", "phase")
 	lagDesc         = desc("revocation_lag_seconds", "How long ago everything that was revoked by then had taken effect here.")
 	catalogLagDesc  = desc("catalog_lag_seconds", "How long ago everything that was published by then was in use here.")
+	eventsDesc      = desc("lag_events", "Events that are known to have happened and have not taken effect here.")
 	positionDesc    = desc("position", "Number of the last event that has taken effect, by stream.", "stream")
 	clockDesc       = desc("clock_skew_seconds", "The key manager's clock minus the clock here.")
-	apisDesc        = desc("apis", "APIs in the table, and those of them that cannot be used.", "state")
+	apisDesc        = desc("apis", "APIs in the table, and those of them that are not decided: described in a way that cannot be used (broken), without contact for too long (blind).", "state")
 	deadEntriesDesc = desc("dead_entries", "What is refused until it expires, by kind (token, other).", "kind")
 )
 
 // Describe implements prometheus.Collector.
 func (s *Server) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{decisionsDesc, secondsDesc, skewDesc, phaseDesc, lagDesc, catalogLagDesc,
-		positionDesc, clockDesc, apisDesc, deadEntriesDesc} {
+		eventsDesc, positionDesc, clockDesc, apisDesc, deadEntriesDesc} {
 		ch <- d
 	}
 }
@@ -149,17 +150,19 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 		}
 		send(phaseDesc, prometheus.GaugeValue, on, string(p))
 	}
-	age := func(heard *atomic.Int64) float64 {
-		return (now.Sub(s.contact.started) - time.Duration(heard.Load())).Seconds()
+	age := func(h *hearing) float64 {
+		return (s.contact.since(now) - time.Duration(h.complete.Load())).Seconds()
 	}
 	send(lagDesc, prometheus.GaugeValue, age(&s.contact.revocations))
 	send(catalogLagDesc, prometheus.GaugeValue, age(&s.contact.catalog))
+	send(eventsDesc, prometheus.GaugeValue, float64(s.behind()))
 	send(positionDesc, prometheus.GaugeValue, float64(s.revoked.Position().Seq), "revocations")
 	send(positionDesc, prometheus.GaugeValue, float64(s.apis.Position().Seq), "catalog")
-	send(clockDesc, prometheus.GaugeValue, time.Duration(s.contact.skew.Load()).Seconds())
+	send(clockDesc, prometheus.GaugeValue, s.contact.skew(now).Seconds())
 	all, broken := s.apis.Len()
 	send(apisDesc, prometheus.GaugeValue, float64(all), "all")
 	send(apisDesc, prometheus.GaugeValue, float64(broken), "broken")
+	send(apisDesc, prometheus.GaugeValue, float64(s.blindAPIs(now)), "blind")
 	tokens, others := s.revoked.Len()
 	send(deadEntriesDesc, prometheus.GaugeValue, float64(tokens), "token")
 	send(deadEntriesDesc, prometheus.GaugeValue, float64(others), "other")

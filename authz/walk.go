@@ -20,10 +20,14 @@ func (s *Server) decide(ctx context.Context, r *Request, now time.Time, validato
 		return Decision{Reason: why}
 	}
 	d, asks := begin(r, api, s.tags)
-	if asks {
-		if api.Uncached {
-			validator = s.uncached
-		}
+	trust := s.trusted(api, now)
+	switch {
+	case trust == trustNothing, trust == trustAnswers && d.Reason == allowedAnonymous:
+		return Decision{Reason: blind, API: api}
+	case !asks:
+	case trust == trustAnswers || api.Uncached:
+		s.ask(ctx, r, &d, s.uncached)
+	default:
 		s.ask(ctx, r, &d, validator)
 	}
 	return d
@@ -31,14 +35,9 @@ func (s *Server) decide(ctx context.Context, r *Request, now time.Time, validato
 
 // api finds the API of the route that Envoy matched, as new as the route.
 func (s *Server) api(ctx context.Context, r *Request, now time.Time) (*apis.API, Reason) {
-	switch s.phase(now) {
-	case keymanager.PhaseLive, keymanager.PhaseStale:
-	case keymanager.PhaseBlind:
-		return nil, blind
-	default:
-		return nil, syncing
-	}
 	switch {
+	case !s.apis.Loaded() || !s.revoked.Loaded():
+		return nil, syncing
 	case r.API == "": // a route that was pushed without its settings
 		return nil, noAPI
 	case r.badRev:
@@ -47,7 +46,10 @@ func (s *Server) api(ctx context.Context, r *Request, now time.Time) (*apis.API,
 		return nil, wrongGateway
 	}
 	api := s.apis.Find(r.API)
-	if api == nil || api.Rev < r.Rev {
+	switch {
+	case api == nil && s.trusted(nil, now) == trustNothing:
+		return nil, blind // it may have been published since
+	case api == nil || api.Rev < r.Rev:
 		return s.catchUp(ctx, r)
 	}
 	if api.Rev > r.Rev {
@@ -94,12 +96,13 @@ func (s *Server) ask(ctx context.Context, r *Request, d *Decision, validator key
 			d.Reason = unknownVerdict
 			return
 		}
+		s.contact.sees(v.Head.Seq)
 		since := s.revoked.Check(v, q.API)
 		if since == revoked.Stale && q.Since == (keymanager.Position{}) {
 			q.Since = s.revoked.Newer(v)
 			continue
 		}
-		d.finish(r, v, since, now)
+		d.finish(r, v, since, s.contact.clocks(now))
 		return
 	}
 }
@@ -109,6 +112,6 @@ func (s *Server) unanswered(err error, now time.Time) Reason {
 	if errors.Is(err, cache.ErrBusy) {
 		return overloaded
 	}
-	s.record.failed(err, now)
+	s.record.failed(err, s.contact.since(now))
 	return keyManagerUnavailable
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"tollgate/keymanager"
 )
@@ -19,6 +20,9 @@ type API struct {
 	Blocked      bool   // life-cycle state BLOCKED
 	Uncached     bool   // every call asks the key manager
 	Rev          uint64 // number of the log event that published this content
+	// MaxStale is how long the API is decided from what is known here without a
+	// word from the key manager; negative = as the deployment says.
+	MaxStale time.Duration
 
 	// Where credentials are taken from.
 	TakesBearer, TakesKeyHeader, TakesKeyQuery bool
@@ -45,6 +49,7 @@ func compile(a *keymanager.API) *API {
 		Blocked:        a.State == keymanager.StateBlocked,
 		Uncached:       a.Cache != keymanager.CacheDefault,
 		Rev:            a.Position,
+		MaxStale:       maxStale(a.MaxStale),
 		TakesBearer:    a.Takes(keymanager.SchemeOAuth2),
 		TakesKeyHeader: a.Takes(keymanager.SchemeAPIKey),
 		TakesKeyQuery:  a.Takes(keymanager.SchemeAPIKeyQuery),
@@ -61,6 +66,19 @@ func compile(a *keymanager.API) *API {
 	}
 	return out
 }
+
+// longestMaxStale bounds what an API may ask for.
+const longestMaxStale = 10 * time.Minute
+
+func maxStale(d *time.Duration) time.Duration {
+	if d == nil {
+		return -1
+	}
+	return min(max(*d, 0), longestMaxStale)
+}
+
+// OwnMaxStale reports whether the API has a MaxStale of its own.
+func (a *API) OwnMaxStale() bool { return a.MaxStale >= 0 }
 
 // Match finds the resource for a method and a whole path without query, as
 // Envoy normalised it. The most specific template wins, segment by segment: a
