@@ -7,7 +7,6 @@ import (
 	dnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/common/dns/v3"
 	dnsclusterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -37,23 +36,9 @@ func buildAPICluster(p *plan, protocol keymanager.Protocol, ends []endpoint) (*c
 			{Keys: []string{envoy.LBEnv}},
 		},
 	}
-	c.CircuitBreakers = &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
-		MaxConnections:     uint32Value(512),
-		MaxPendingRequests: uint32Value(512),
-		MaxRequests:        uint32Value(2048),
-		RetryBudget: &clusterv3.CircuitBreakers_Thresholds_RetryBudget{
-			BudgetPercent: &typev3.Percent{Value: 20}, MinRetryConcurrency: uint32Value(3),
-		},
-	}}}
-	// Only failures to connect eject: an API may answer 5xx as it likes.
-	c.OutlierDetection = &clusterv3.OutlierDetection{
-		Consecutive_5Xx:                uint32Value(0),
-		EnforcingConsecutive_5Xx:       uint32Value(0),
-		ConsecutiveLocalOriginFailure:  uint32Value(5),
-		SplitExternalLocalOriginErrors: true,
-		BaseEjectionTime:               seconds(10),
-		MaxEjectionPercent:             uint32Value(50),
-	}
+	c.CircuitBreakers = breakers(p.backend.Limits)
+	c.OutlierDetection = outliers(p.backend.Outliers)
+	setHealthCheck(c, protocol, p.backend.HealthCheck)
 	return c, pk.err
 }
 

@@ -86,7 +86,10 @@ func hardenedHCM(p *packer, g *Group, listener string) *hcmv3.HttpConnectionMana
 			HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_REJECT_REQUEST,
 		},
 		Http1SafeMaxConnectionDuration: true,
-		HttpProtocolOptions:            &corev3.Http1ProtocolOptions{AllowChunkedLength: false},
+		// Off: the routes of a WebSocket API turn it on. Every other upgrade is
+		// refused everywhere.
+		UpgradeConfigs:      []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: websocketUpgrade, Enabled: wrapperspb.Bool(false)}},
+		HttpProtocolOptions: &corev3.Http1ProtocolOptions{AllowChunkedLength: false},
 		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
 			MaxConcurrentStreams:        uint32Value(100),
 			InitialStreamWindowSize:     uint32Value(64 << 10),
@@ -107,6 +110,8 @@ func hardenedHCM(p *packer, g *Group, listener string) *hcmv3.HttpConnectionMana
 		RouteSpecifier:   &hcmv3.HttpConnectionManager_ScopedRoutes{ScopedRoutes: scopedRoutes(g.Name + "/" + listener)},
 	}
 }
+
+const websocketUpgrade = "websocket"
 
 // streamIdle is how long a stream may be silent, in seconds, unless its route
 // says otherwise.

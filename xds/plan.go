@@ -20,18 +20,23 @@ import (
 // plan is what xds keeps of one API: what shapes its routes, and the name of
 // its cluster. Resources, scopes and tiers are authz's business.
 type plan struct {
-	id       keymanager.APIID
-	rev      uint64 // log position of the API's last change
-	segment  string // first path segment: the scope it lives in
-	base     string // path below which it answers
-	target   string // what replaces base at the back end; "" is its root
-	hosts    []string
-	grpc     bool
-	timeout  time.Duration
-	cors     *keymanager.CORS
-	cluster  string
-	trust    trust
-	resolved bool // the cluster has nothing to wait for, no name and no secret: its routes need not wait
+	id        keymanager.APIID
+	rev       uint64 // log position of the API's last change
+	segment   string // first path segment: the scope it lives in
+	base      string // path below which it answers
+	target    string // what replaces base at the back end; "" is its root
+	hosts     []string
+	grpc      bool
+	websocket bool
+	timeout   time.Duration // 0 = a stream, for which are:
+	length    time.Duration
+	idle      time.Duration
+	cors      *keymanager.CORS
+	retry     *keymanager.Retry
+	cluster   string
+	backend   keymanager.Backend // shapes the cluster; retry is in the routes
+	trust     trust
+	resolved  bool // the cluster has nothing to wait for, no name and no secret: its routes need not wait
 }
 
 // endpoint is one back end.
@@ -50,6 +55,8 @@ func newPlan(g *Group, api *keymanager.API) (*plan, []endpoint, error) {
 	p := &plan{
 		id: api.ID, rev: api.Position, segment: api.Segment(), base: api.BasePath(),
 		hosts: api.Hosts, grpc: api.Protocol == keymanager.GRPC, timeout: api.Timeout, cors: api.CORS,
+		websocket: api.Protocol == keymanager.WebSocket, length: api.MaxDuration, idle: api.IdleTimeout,
+		retry: api.Backend.Retry, backend: api.Backend,
 	}
 	if !validID(string(p.id)) {
 		return nil, nil, fmt.Errorf("id %q: want letters, digits and \"-\"", p.id)
@@ -70,8 +77,17 @@ func newPlan(g *Group, api *keymanager.API) (*plan, []endpoint, error) {
 			return nil, nil, fmt.Errorf("host %q: want lower case, no port, each once", h)
 		}
 	}
-	if p.timeout < 0 {
-		return nil, nil, fmt.Errorf("timeout %v is negative", p.timeout)
+	if p.timeout < 0 || p.length < 0 || p.idle < 0 {
+		return nil, nil, fmt.Errorf("timeout %v, duration %v or silence %v is negative", p.timeout, p.length, p.idle)
+	}
+	if p.length == 0 {
+		p.length = keymanager.DefaultMaxDuration
+	}
+	if p.idle == 0 {
+		p.idle = keymanager.DefaultIdleTimeout
+	}
+	if err := checkBackend(&p.backend); err != nil {
+		return nil, nil, err
 	}
 	if err := checkCORS(p.cors); err != nil {
 		return nil, nil, err
@@ -86,9 +102,13 @@ func newPlan(g *Group, api *keymanager.API) (*plan, []endpoint, error) {
 	}
 	if slices.ContainsFunc(ends, func(e endpoint) bool { return e.tls }) {
 		p.trust = trust{file: g.CAFile}
+		if t := p.backend.TLS; t != nil {
+			p.trust.ca, p.trust.client, p.trust.name = t.CA, t.ClientCertificate, t.ServerName
+		}
 	}
-	p.resolved = allResolved(ends) && len(p.trust.certificates()) == 0
-	p.cluster = clusterName(p.id, api.Protocol, p.trust, ends)
+	// A cluster with a health check is warm after the first answers.
+	p.resolved = allResolved(ends) && len(p.trust.certificates()) == 0 && p.backend.HealthCheck == nil
+	p.cluster = clusterName(p.id, api.Protocol, p.trust, ends, backendID(&p.backend))
 	return p, ends, nil
 }
 
@@ -186,10 +206,10 @@ func allResolved(ends []endpoint) bool {
 	return true
 }
 
-// clusterName names a cluster by what it is: other back ends, another protocol
-// or other certificates make another cluster, which is warm before the routes
-// change over to it.
-func clusterName(id keymanager.APIID, protocol keymanager.Protocol, tr trust, ends []endpoint) string {
+// clusterName names a cluster by what it is: other back ends, another protocol,
+// other certificates or another policy make another cluster, which is warm
+// before the routes change over to it.
+func clusterName(id keymanager.APIID, protocol keymanager.Protocol, tr trust, ends []endpoint, backend string) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\n", protocol)
 	for _, e := range ends {
@@ -201,6 +221,7 @@ func clusterName(id keymanager.APIID, protocol keymanager.Protocol, tr trust, en
 	if len(tr.certificates()) > 0 || tr.name != "" {
 		fmt.Fprintf(h, "%q %q %q\n", tr.ca, tr.client, tr.name)
 	}
+	fmt.Fprint(h, backend)
 	return envoy.ClusterAPIPrefix + string(id) + "/" + hex.EncodeToString(h.Sum(nil)[:4])
 }
 

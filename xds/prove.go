@@ -131,6 +131,11 @@ func proveRoute(r *routev3.Route, segment string, known func(string) bool) error
 	if err := knownFilters(r.GetTypedPerFilterConfig()); err != nil {
 		return err
 	}
+	for _, u := range r.GetRoute().GetUpgradeConfigs() {
+		if u.GetUpgradeType() != websocketUpgrade {
+			return fmt.Errorf("upgrade to %q", u.GetUpgradeType())
+		}
+	}
 	settings := new(extauthzv3.ExtAuthzPerRoute)
 	if err := r.GetTypedPerFilterConfig()[envoy.FilterAuthz].UnmarshalTo(settings); err != nil {
 		return fmt.Errorf("no authz settings: %w", err)

@@ -55,7 +55,7 @@ func walk(t testing.TB, m proto.Message, fn func(proto.Message)) {
 // Whatever is built keeps Envoy's proto rules at every depth, and uses no field
 // that is going away.
 func TestBuiltIsValidAtEveryDepth(t *testing.T) {
-	for _, name := range []string{"rest", "streams"} {
+	for _, name := range []string{"rest", "streams", "backends"} {
 		b := buildAll(t, readInput(t, name))
 		for _, list := range [][]proto.Message{b.clusters, b.listeners, b.scopes} {
 			for _, m := range list {
@@ -94,35 +94,36 @@ func hcmOf(t testing.TB, l proto.Message) *hcmv3.HttpConnectionManager {
 
 // Every listener that can be built is hardened.
 func TestEveryListenerIsHardened(t *testing.T) {
-	for _, name := range []string{"rest", "streams"} {
+	for _, name := range []string{"rest", "streams", "backends"} {
 		in := readInput(t, name)
 		for i, l := range buildAll(t, in).listeners {
 			h := hcmOf(t, l)
 			internal := h.GetInternalAddressConfig().GetCidrRanges()
 			for rule, kept := range map[string]bool{
-				"normalize_path":         h.GetNormalizePath().GetValue(),
-				"merge_slashes":          h.GetMergeSlashes(),
-				"escaped slashes":        h.GetPathWithEscapedSlashesAction() == hcmv3.HttpConnectionManager_REJECT_REQUEST,
-				"host port":              h.GetStripAnyHostPort(),
-				"host dot":               h.GetStripTrailingHostDot(),
-				"use_remote_address":     h.GetUseRemoteAddress().GetValue(),
-				"trusted hops":           h.GetXffNumTrustedHops() == in.Group.TrustedHops,
-				"nobody is internal":     len(internal) == 1 && internal[0].GetAddressPrefix() == "255.255.255.255" && internal[0].GetPrefixLen().GetValue() == 32,
-				"client certificate":     h.GetForwardClientCertDetails() == hcmv3.HttpConnectionManager_SANITIZE,
-				"underscores":            h.GetCommonHttpProtocolOptions().GetHeadersWithUnderscoresAction() == corev3.HttpProtocolOptions_REJECT_REQUEST,
-				"number of headers":      h.GetCommonHttpProtocolOptions().GetMaxHeadersCount().GetValue() == 80,
-				"size of headers":        h.GetMaxRequestHeadersKb().GetValue() == 32,
-				"slow headers":           h.GetRequestHeadersTimeout().AsDuration() > 0,
-				"slow bodies":            h.GetRequestTimeout().AsDuration() > 0,
-				"idle connections":       h.GetCommonHttpProtocolOptions().GetIdleTimeout().AsDuration() > 0,
-				"idle streams":           h.GetStreamIdleTimeout().AsDuration() > 0,
-				"streams":                h.GetHttp2ProtocolOptions().GetMaxConcurrentStreams().GetValue() == 100,
-				"CONNECT":                !h.GetHttp2ProtocolOptions().GetAllowConnect(),
-				"chunked with a length":  !h.GetHttpProtocolOptions().GetAllowChunkedLength(),
-				"foreign request ids":    !h.GetPreserveExternalRequestId(),
-				"server header":          h.GetServerHeaderTransformation() == hcmv3.HttpConnectionManager_OVERWRITE && h.GetServerName() == "gateway",
-				"buffers":                l.(*listenerv3.Listener).GetPerConnectionBufferLimitBytes().GetValue() == 32<<10,
-				"upgrades":               len(h.GetUpgradeConfigs()) == 0,
+				"normalize_path":        h.GetNormalizePath().GetValue(),
+				"merge_slashes":         h.GetMergeSlashes(),
+				"escaped slashes":       h.GetPathWithEscapedSlashesAction() == hcmv3.HttpConnectionManager_REJECT_REQUEST,
+				"host port":             h.GetStripAnyHostPort(),
+				"host dot":              h.GetStripTrailingHostDot(),
+				"use_remote_address":    h.GetUseRemoteAddress().GetValue(),
+				"trusted hops":          h.GetXffNumTrustedHops() == in.Group.TrustedHops,
+				"nobody is internal":    len(internal) == 1 && internal[0].GetAddressPrefix() == "255.255.255.255" && internal[0].GetPrefixLen().GetValue() == 32,
+				"client certificate":    h.GetForwardClientCertDetails() == hcmv3.HttpConnectionManager_SANITIZE,
+				"underscores":           h.GetCommonHttpProtocolOptions().GetHeadersWithUnderscoresAction() == corev3.HttpProtocolOptions_REJECT_REQUEST,
+				"number of headers":     h.GetCommonHttpProtocolOptions().GetMaxHeadersCount().GetValue() == 80,
+				"size of headers":       h.GetMaxRequestHeadersKb().GetValue() == 32,
+				"slow headers":          h.GetRequestHeadersTimeout().AsDuration() > 0,
+				"slow bodies":           h.GetRequestTimeout().AsDuration() > 0,
+				"idle connections":      h.GetCommonHttpProtocolOptions().GetIdleTimeout().AsDuration() > 0,
+				"idle streams":          h.GetStreamIdleTimeout().AsDuration() > 0,
+				"streams":               h.GetHttp2ProtocolOptions().GetMaxConcurrentStreams().GetValue() == 100,
+				"CONNECT":               !h.GetHttp2ProtocolOptions().GetAllowConnect(),
+				"chunked with a length": !h.GetHttpProtocolOptions().GetAllowChunkedLength(),
+				"foreign request ids":   !h.GetPreserveExternalRequestId(),
+				"server header":         h.GetServerHeaderTransformation() == hcmv3.HttpConnectionManager_OVERWRITE && h.GetServerName() == "gateway",
+				"buffers":               l.(*listenerv3.Listener).GetPerConnectionBufferLimitBytes().GetValue() == 32<<10,
+				"upgrades": len(h.GetUpgradeConfigs()) == 1 && h.GetUpgradeConfigs()[0].GetUpgradeType() == "websocket" &&
+					h.GetUpgradeConfigs()[0].GetEnabled() != nil && !h.GetUpgradeConfigs()[0].GetEnabled().GetValue(),
 				"tables wait for ever":   h.GetScopedRoutes().GetScopedRds().GetScopedRdsConfigSource().GetInitialFetchTimeout().AsDuration() == 0,
 				"replies in our own way": len(h.GetLocalReplyConfig().GetMappers()) == 7,
 			} {

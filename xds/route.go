@@ -19,16 +19,11 @@ import (
 	"tollgate/keymanager"
 )
 
-// Limits of a stream (an API with timeout 0): silence, and the whole.
-const (
-	streamSilence = 300  // seconds
-	streamLength  = 3600 // seconds
-)
-
-// apiRoute makes the one route of an API version. It has no method and no gRPC
-// matcher: a preflight and a gRPC-web call must match too, and which methods
-// there are is authz's to say.
-func apiRoute(p *packer, api *plan) *routev3.Route {
+// apiRoutes makes the routes of an API version: one, or two that differ in what
+// is retried. None has a gRPC matcher, and together they match every method: a
+// preflight and a gRPC-web call must match too, and which methods there are is
+// authz's to say.
+func apiRoutes(p *packer, api *plan) []*routev3.Route {
 	filters := map[string]*anypb.Any{
 		envoy.FilterAuthz: p.pack(checkSettings(map[string]string{
 			envoy.ContextAPI: string(api.id),
@@ -38,31 +33,42 @@ func apiRoute(p *packer, api *plan) *routev3.Route {
 	if api.cors != nil {
 		filters[envoy.FilterCORS] = p.pack(corsPolicy(api.cors))
 	}
-	return &routev3.Route{
-		Name:                 "api/" + string(api.id),
-		Match:                &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: api.base}},
-		Metadata:             routeMetadata(string(api.id)),
-		Action:               &routev3.Route_Route{Route: routeAction(api)},
-		TypedPerFilterConfig: filters,
+	route := func(methods []*routev3.HeaderMatcher, retries *routev3.RetryPolicy) *routev3.Route {
+		return &routev3.Route{
+			Name: "api/" + string(api.id),
+			Match: &routev3.RouteMatch{
+				PathSpecifier: &routev3.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: api.base}, Headers: methods,
+			},
+			Metadata:             routeMetadata(string(api.id)),
+			Action:               &routev3.Route_Route{Route: routeAction(api, retries)},
+			TypedPerFilterConfig: filters,
+		}
 	}
+	if api.twoKinds() {
+		return []*routev3.Route{
+			route(idempotent(), retryPolicy(p, api.retry, false)),
+			route(nil, retryPolicy(p, api.retry, true)),
+		}
+	}
+	return []*routev3.Route{route(nil, retryPolicy(p, api.retry, false))}
 }
 
-func routeAction(api *plan) *routev3.RouteAction {
+func routeAction(api *plan, retries *routev3.RetryPolicy) *routev3.RouteAction {
 	a := &routev3.RouteAction{
 		ClusterSpecifier:     &routev3.RouteAction_Cluster{Cluster: api.cluster},
 		Timeout:              durationpb.New(api.timeout),
 		HostRewriteSpecifier: &routev3.RouteAction_AutoHostRewrite{AutoHostRewrite: wrapperspb.Bool(true)},
-		// Only what has not reached the back end is sent again.
-		RetryPolicy: &routev3.RetryPolicy{
-			RetryOn: "connect-failure,refused-stream,reset-before-request", NumRetries: uint32Value(1),
-		},
+		RetryPolicy:          retries,
+	}
+	if api.websocket {
+		a.UpgradeConfigs = []*routev3.RouteAction_UpgradeConfig{{UpgradeType: websocketUpgrade}}
 	}
 	switch {
 	case api.timeout == 0:
-		a.IdleTimeout = seconds(streamSilence)
-		a.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: seconds(streamLength)}
+		a.IdleTimeout = durationpb.New(api.idle)
+		a.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: durationpb.New(api.length)}
 		if api.grpc {
-			a.MaxStreamDuration.GrpcTimeoutHeaderMax = seconds(streamLength)
+			a.MaxStreamDuration.GrpcTimeoutHeaderMax = durationpb.New(api.length)
 		}
 	default:
 		if api.grpc {

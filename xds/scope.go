@@ -31,7 +31,7 @@ const linearRoutes = 200
 func scopeName(group, segment string) string { return group + "/" + segment }
 
 // buildScope makes the table of one first path segment: a virtual host for the
-// hosts that serve the same APIs, in it the route of each API version, the
+// hosts that serve the same APIs, in it the routes of each API version, the
 // longest base path first.
 func buildScope(g *Group, segment string, plans []*plan) (*routev3.ScopedRouteConfiguration, error) {
 	var p packer
@@ -42,15 +42,15 @@ func buildScope(g *Group, segment string, plans []*plan) (*routev3.ScopedRouteCo
 			Name: set.hosts[0], Domains: set.hosts,
 			TypedPerFilterConfig: map[string]*anypb.Any{envoy.FilterAuthz: gateway},
 		}
-		routes := make([]*routev3.Route, len(set.apis))
+		routes := make([][]*routev3.Route, len(set.apis))
 		for i, api := range set.apis {
-			routes[i] = apiRoute(&p, api)
+			routes[i] = apiRoutes(&p, api)
 			if i > 0 && api.base == set.apis[i-1].base {
 				return nil, fmt.Errorf("%s%s belongs to APIs %s and %s", set.hosts[0], api.base, set.apis[i-1].id, api.id)
 			}
 		}
 		if len(routes) <= linearRoutes {
-			vh.Routes = routes
+			vh.Routes = slices.Concat(routes...)
 		} else {
 			vh.Matcher = pathTree(&p, set.apis, routes)
 		}
@@ -133,20 +133,18 @@ func checkSettings(context map[string]string) *extauthzv3.ExtAuthzPerRoute {
 // pathTree finds the route by the longest base path that is a string prefix of
 // the path (HttpRequestHeaderMatchInput ":path" includes the query, so only
 // prefixes are of use). After a hit Envoy does not try a shorter one: each key
-// carries its route and those of all base paths that are string prefixes of it,
+// carries its routes and those of all base paths that are string prefixes of it,
 // longest first. A route's own match then decides by whole segments.
-func pathTree(p *packer, apis []*plan, routes []*routev3.Route) *xdsmatcherv3.Matcher {
-	byBase := make(map[string]*routev3.Route, len(apis))
+func pathTree(p *packer, apis []*plan, routes [][]*routev3.Route) *xdsmatcherv3.Matcher {
+	byBase := make(map[string][]*routev3.Route, len(apis))
 	for i, api := range apis {
 		byBase[api.base] = routes[i]
 	}
 	onMatch := make(map[string]*xdsmatcherv3.Matcher_OnMatch, len(apis))
 	for i, api := range apis {
-		list := []*routev3.Route{routes[i]}
+		list := slices.Clone(routes[i])
 		for end := len(api.base) - 1; end > 0; end-- {
-			if r := byBase[api.base[:end]]; r != nil {
-				list = append(list, r)
-			}
+			list = append(list, byBase[api.base[:end]]...)
 		}
 		action := &xdscorev3.TypedExtensionConfig{Name: "route", TypedConfig: nil}
 		if len(list) == 1 {
