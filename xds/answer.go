@@ -42,7 +42,11 @@ func (l *changeLog) answered(st *stream, k kind, req *discoveryv3.DeltaDiscovery
 		}
 		t := &l.tables[k]
 		if len(b.items) == 1 {
-			l.refuse(st, k, t.only(b.items), req.GetErrorDetail().GetMessage())
+			reason := req.GetErrorDetail().GetMessage()
+			if k == secrets {
+				reason = secretRefused // Envoy's words may show the private key
+			}
+			l.refuse(st, k, t.only(b.items), reason)
 			return
 		}
 		// What Envoy says is not read: it does not always name the resource.
@@ -57,13 +61,21 @@ func (l *changeLog) answered(st *stream, k kind, req *discoveryv3.DeltaDiscovery
 	}
 }
 
+// secretRefused stands for what Envoy says of a secret.
+const secretRefused = "Envoy does not take the certificate; what it says is not shown, since it may show the key"
+
 // refuse notes a resource that was refused when it stood alone: it stays at its
 // last acknowledged content on this stream, and the group is told. One that has
 // changed meanwhile says nothing.
 func (l *changeLog) refuse(st *stream, k kind, items []item, reason string) {
 	for _, it := range items {
 		reason = shorten(reason)
-		st.feeds[k].refused[it.entry.name] = refused{it.sent, reason, l.now()}
+		now := l.now()
+		note := refused{content: it.sent, reason: reason, since: now, last: now}
+		if before, ok := st.feeds[k].refused[it.entry.name]; ok && before.content == it.sent {
+			note.since, note.tries = before.since, before.tries+1
+		}
+		st.feeds[k].refused[it.entry.name] = note
 		r := refusal{kind: k, name: it.entry.name, now: it.sent, node: st.node, only: it.entry.accepted, reason: reason}
 		l.refusals = append(l.refusals, r)
 		if !r.only {
@@ -85,6 +97,9 @@ func (l *changeLog) accept(k kind, it item) {
 // kind k, also by a refusal of a resource that stood alone.
 func (l *changeLog) acknowledgedBy(st *stream, k kind) uint64 {
 	f := &st.feeds[k]
+	if k == secrets && !f.subscribed {
+		return l.seq // it needs none
+	}
 	if !f.subscribed || !f.answered || len(f.first) > 0 {
 		return 0
 	}

@@ -11,23 +11,24 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 )
 
-// kind is a type of resource that is pushed. All three are wildcard
-// subscriptions at Envoy.
+// kind is a type of resource that is pushed. The first three are wildcard
+// subscriptions at Envoy; secrets are asked for by name.
 type kind int
 
 const (
 	clusters kind = iota
 	listeners
 	scopes
+	secrets
 	kinds
 )
 
 func (k kind) url() string {
-	return [kinds]string{resource.ClusterType, resource.ListenerType, resource.ScopedRouteType}[k]
+	return [kinds]string{resource.ClusterType, resource.ListenerType, resource.ScopedRouteType, resource.SecretType}[k]
 }
 
 // String is the label of metrics and logs.
-func (k kind) String() string { return [kinds]string{"cds", "lds", "srds"}[k] }
+func (k kind) String() string { return [kinds]string{"cds", "lds", "srds", "sds"}[k] }
 
 func kindOf(url string) (kind, bool) {
 	for k := range kinds {
@@ -262,6 +263,9 @@ func (l *changeLog) watch(st *stream, k kind, req *discoveryv3.DeltaDiscoveryReq
 	f := &st.feeds[k]
 	if !f.subscribed {
 		l.subscribe(st, k, req.GetInitialResourceVersions())
+	}
+	if k == secrets {
+		l.name(st, req)
 	}
 	if req.GetResponseNonce() != "" {
 		l.answered(st, k, req)

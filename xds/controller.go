@@ -83,6 +83,8 @@ type delivery struct {
 	whole   bool // apis is everything there is
 	apis    []*keymanager.API
 	removed keymanager.APIID
+	again   bool          // the apis have not changed: they are looked at again
+	certs   *certificates // nothing else then: it comes from the operator
 }
 
 // Run follows the catalog, serves its content and reports, until ctx ends. It

@@ -23,6 +23,13 @@ type member struct {
 	barrier  uint64
 	deadline time.Time // of the barrier
 	waits    bool      // one of several that may have spoilt a table: goes in alone
+	// doc is what the catalog says, of one that no Envoy has accepted yet or that
+	// names certificates: it may have to be looked at again although it has not
+	// changed.
+	doc      *keymanager.API
+	tries    int       // of the doc that failed
+	retryAt  time.Time // when it is looked at again
+	retrying bool      // want is what an Envoy refused before
 	bad      *keymanager.RejectedResource
 	marks    []*mark
 }
@@ -55,10 +62,11 @@ type group struct {
 	// loaded is closed when the first snapshot is in the log.
 	loaded chan struct{}
 
-	mu     sync.Mutex // guards inbox and state
+	mu     sync.Mutex // guards inbox, state and away
 	inbox  []delivery
 	state  groupState
-	stated chan<- struct{} // wakes the reporter
+	away   map[string]turnedAway // by node id
+	stated chan<- struct{}       // wakes the reporter
 
 	// The rest belongs to the goroutine of run.
 	members  map[keymanager.APIID]*member
@@ -74,11 +82,17 @@ type group struct {
 	listed   []keymanager.RejectedResource
 	nodes    map[string]*nodeRecord
 	isLoaded bool
+	at       keymanager.Position // of the last delivery
+
+	certs     *certificates
+	own       []string        // certificates of the listeners and the key manager
+	published map[string]bool // certificates of which the log has the secrets
 }
 
-func newGroup(spec *Group, opts *Options, m *metrics, stated chan<- struct{}) (*group, error) {
+func newGroup(spec *Group, opts *Options, m *metrics, stated chan<- struct{}, certs *certificates) (*group, error) {
 	g := &group{
 		Group: spec, opts: opts,
+		certs: certs, published: map[string]bool{}, away: map[string]turnedAway{},
 		log:    newChangeLog(spec.Name, opts.Now, m, opts.WarmTimeout),
 		loaded: make(chan struct{}), stated: stated,
 		members: map[keymanager.APIID]*member{}, segments: map[string]*segment{},
@@ -92,6 +106,8 @@ func newGroup(spec *Group, opts *Options, m *metrics, stated chan<- struct{}) (*
 // and the key manager's cluster and tables. A mistake in them ends the start.
 func (g *group) publishOwn() error {
 	var out []change
+	g.own = g.certificates()
+	g.publishSecrets(g.own...)
 	if len(g.KeyManager.Addresses) > 0 {
 		c, err := buildKeyManagerCluster(g.Group)
 		if err == nil {
@@ -175,10 +191,11 @@ func (g *group) step() time.Duration {
 	g.accept(accepted)
 	dirty := map[*segment]bool{}
 	reverts := g.refuse(refusals, dirty)
+	inbox, retry := g.lookAgain(inbox)
 	g.take(inbox)
 	wait := g.advance(dirty, reverts)
 	g.tryNext()
-	wait = sooner(wait, g.retire())
+	wait = sooner(sooner(wait, retry), g.retire())
 	g.settleMarks()
 	for _, d := range inbox {
 		if d.whole && !g.isLoaded {
@@ -197,12 +214,16 @@ func (g *group) take(inbox []delivery) {
 	var changed []*member
 	for _, d := range inbox {
 		m := g.mark(d.at)
+		g.at = d.at
 		want := func(mb *member, p *plan) {
 			g.drop(mb, mb.want) // if it never became live
-			mb.want, mb.bad = p, nil
-			if g.rejected[mb.id] != nil {
-				delete(g.rejected, mb.id)
-				g.verdicts = true
+			mb.want = p
+			if !d.again {
+				mb.tries = 0
+			}
+			// What an Envoy has refused stays so until one accepts it.
+			if mb.retrying = d.again && mb.bad != nil && mb.bad.Node != ""; !mb.retrying {
+				g.clear(mb)
 			}
 			changed = append(changed, mb)
 			mb.marks = append(mb.marks, m)
@@ -223,6 +244,7 @@ func (g *group) take(inbox []delivery) {
 				g.members[api.ID] = mb
 			}
 			p, put, err := g.plan(api)
+			mb.doc = api
 			if err != nil {
 				want(mb, mb.live)
 				g.quarantine(mb, clusters, envoy.ClusterAPIPrefix+string(api.ID), "", err.Error())
@@ -232,6 +254,7 @@ func (g *group) take(inbox []delivery) {
 				p = mb.live // only what differs can spoil a table
 			}
 			want(mb, p)
+			mb.forget()
 			puts = append(puts, put)
 		}
 		if mb := g.members[d.removed]; mb != nil {
@@ -265,6 +288,12 @@ func (g *group) plan(api *keymanager.API) (*plan, change, error) {
 	p, ends, err := newPlan(g.Group, api)
 	if err != nil {
 		return nil, change{}, err
+	}
+	if names := p.trust.certificates(); len(names) > 0 {
+		if err := g.certs.backend(api.Organization, p.trust); err != nil {
+			return nil, change{}, err
+		}
+		g.publishSecrets(names...) // before the cluster, which would wait for them
 	}
 	c, err := buildAPICluster(p, api.Protocol, ends)
 	if err != nil {

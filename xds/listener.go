@@ -19,10 +19,25 @@ import (
 // statPrefix starts the listener's statistics: http.edge.*.
 const statPrefix = "edge"
 
-// buildListener makes the clear-text listener l of group g.
+// buildListener makes the listener l of group g.
 func buildListener(g *Group, l Listener) (*listenerv3.Listener, error) {
 	var p packer
-	manager := p.pack(hardenedHCM(&p, g, l.Name()))
+	hcm := hardenedHCM(&p, g, l.Name())
+	if l.RedirectTo != 0 {
+		redirectOnly(&p, hcm, l.RedirectTo)
+	}
+	manager := p.pack(hcm)
+	chain := &listenerv3.FilterChain{
+		Name: "default",
+		Filters: []*listenerv3.Filter{{
+			Name:       "envoy.filters.network.http_connection_manager",
+			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: manager},
+		}},
+	}
+	if l.TLS != nil {
+		chain.TransportSocket = listenerSocket(&p, l.TLS)
+		chain.TransportSocketConnectTimeout = seconds(10) // a handshake that never ends
+	}
 	return &listenerv3.Listener{
 		Name:                                 l.Name(),
 		StatPrefix:                           statPrefix,
@@ -31,13 +46,7 @@ func buildListener(g *Group, l Listener) (*listenerv3.Listener, error) {
 		PerConnectionBufferLimitBytes:        uint32Value(32 << 10),
 		TcpBacklogSize:                       uint32Value(1024),
 		MaxConnectionsToAcceptPerSocketEvent: uint32Value(16),
-		FilterChains: []*listenerv3.FilterChain{{
-			Name: "default",
-			Filters: []*listenerv3.Filter{{
-				Name:       "envoy.filters.network.http_connection_manager",
-				ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: manager},
-			}},
-		}},
+		FilterChains:                         []*listenerv3.FilterChain{chain},
 	}, p.err
 }
 

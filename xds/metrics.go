@@ -4,10 +4,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics of this package. Labels are group and kind of resource: bounded.
+// metrics of this package. Labels are group, kind of resource and configured
+// certificate: bounded.
 type metrics struct {
 	nacks, responses, bytes *prometheus.CounterVec
 	nodes, apis, rejected   *prometheus.GaugeVec
+	expires                 *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -24,11 +26,14 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		nodes:     gauge("tollgate_xds_nodes", "Connected Envoys."),
 		apis:      gauge("tollgate_xds_apis", "APIs of the gateway group."),
 		rejected:  gauge("tollgate_xds_rejected_apis", "APIs whose newest content is not in use."),
+		expires: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "tollgate_xds_certificate_expires_timestamp_seconds", Help: "When the certificate in use expires, in Unix time.",
+		}, []string{"certificate"}),
 	}
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.nacks, m.responses, m.bytes, m.nodes, m.apis, m.rejected} {
+	for _, c := range []prometheus.Collector{m.nacks, m.responses, m.bytes, m.nodes, m.apis, m.rejected, m.expires} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
@@ -42,6 +47,14 @@ func (m *metrics) sent(group string, k kind, bytes int) {
 }
 
 func (m *metrics) refused(group string, k kind) { m.nacks.WithLabelValues(group, k.String()).Inc() }
+
+// certificates shows when each certificate in use expires.
+func (m *metrics) certificates(c *certificates) {
+	m.expires.Reset()
+	for name, l := range c.good {
+		m.expires.WithLabelValues(name).Set(float64(l.expires.Unix()))
+	}
+}
 
 func (m *metrics) state(group string, s groupState) {
 	connected := 0

@@ -4,19 +4,62 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"tollgate/keymanager"
 )
 
-// forgetNode is how long a node that has gone is still reported.
-const forgetNode = 10 * time.Minute
+const (
+	// forgetNode is how long a node that has gone is still reported.
+	forgetNode = 10 * time.Minute
+	// lingers is how long the stream of an Envoy that was killed may stay beside
+	// the one of its successor: longer than a connection without an answer.
+	lingers = time.Minute
+	// nodeType is the type of what is wrong with a node itself.
+	nodeType = "type.googleapis.com/envoy.config.core.v3.Node"
+)
 
 // nodeRecord is one Envoy by its node id.
 type nodeRecord struct {
 	keymanager.NodeState
 	seen time.Time // connected at
+}
+
+// turnedAway is an Envoy that was refused, as it calls itself or as its
+// certificate does.
+type turnedAway struct {
+	version, reason string
+	since, last     time.Time
+}
+
+// turnAway notes why a node is refused: an operator looks for it among the
+// gateways.
+func (g *group) turnAway(node, version, reason string) {
+	now := g.opts.Now()
+	g.mu.Lock()
+	old, known := g.away[node]
+	if known || len(g.away) < remembered {
+		if !known || old.reason != reason {
+			old.since = now
+		}
+		g.away[node] = turnedAway{version: version, reason: reason, since: old.since, last: now}
+	}
+	g.mu.Unlock()
+	g.log.wake()
+}
+
+// admitted forgets that a node was refused.
+func (g *group) admitted(node string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.away, node)
+}
+
+// aboutNode is what is wrong with a node itself.
+func aboutNode(node, reason string, since time.Time) keymanager.RejectedResource {
+	return keymanager.RejectedResource{Node: node, Type: nodeType, Name: node, Reason: reason, Since: since}
 }
 
 // groupState is what a group says of itself.
@@ -83,12 +126,16 @@ func (g *group) publishState() {
 		if at := g.positionAt(o.acknowledged); at != (keymanager.Position{}) {
 			n.Acknowledged = at
 		}
+		if o.streams > 1 && now.Sub(o.second) > lingers {
+			n.Rejected = append(n.Rejected, aboutNode(o.node, strconv.Itoa(o.streams)+" Envoys are connected under this node id; each needs its own", o.second))
+		}
 		for _, r := range o.refused {
 			n.Rejected = append(n.Rejected, keymanager.RejectedResource{
 				Node: o.node, Type: r.kind.url(), Name: r.name, API: g.culprit(r.kind, r.name), Reason: r.reason, Since: r.since,
 			})
 		}
 	}
+	g.turnedAway(now)
 	if g.verdicts {
 		g.verdicts = false
 		g.listed = nil
@@ -97,6 +144,9 @@ func (g *group) publishState() {
 		}
 	}
 	st := groupState{confirmed: g.base.at, apis: len(g.members), rejected: g.listed}
+	if bad := g.certificateProblems(); len(bad) > 0 {
+		st.rejected = slices.Concat(bad, st.rejected)
+	}
 	for id, n := range g.nodes {
 		if !n.Connected && now.Sub(n.seen) > forgetNode {
 			delete(g.nodes, id)
@@ -112,6 +162,32 @@ func (g *group) publishState() {
 	select {
 	case g.stated <- struct{}{}:
 	default:
+	}
+}
+
+// turnedAway reports the Envoys that are refused. One that is connected too is
+// shown as that: the other may be a stranger that took its name.
+func (g *group) turnedAway(now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for node, a := range g.away {
+		if now.Sub(a.last) > forgetNode {
+			delete(g.away, node)
+			continue
+		}
+		n := g.nodes[node]
+		if n == nil {
+			n = &nodeRecord{NodeState: keymanager.NodeState{ID: node, Group: g.Name}}
+			g.nodes[node] = n
+		}
+		if !n.Connected {
+			n.Rejected = nil
+			if a.version != "" {
+				n.Version = a.version
+			}
+		}
+		n.seen = now
+		n.Rejected = append(n.Rejected, aboutNode(node, a.reason, a.since))
 	}
 }
 
@@ -137,11 +213,13 @@ func (g *group) culprit(k kind, name string) keymanager.APIID {
 	return ""
 }
 
-// observation is one connected Envoy as the log sees it.
+// observation is one node as the log sees it.
 type observation struct {
 	node, version string
 	acknowledged  uint64 // of every kind
 	refused       []observedRefusal
+	streams       int       // under this id
+	second        time.Time // when the second of them came
 }
 
 type observedRefusal struct {
@@ -151,20 +229,33 @@ type observedRefusal struct {
 	since  time.Time
 }
 
-func (l *changeLog) observe() []observation {
+// observe returns the connected nodes. What several streams of one id say is
+// taken together: everything up to what all of them have.
+func (l *changeLog) observe() []*observation {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var out []observation
-	for _, st := range l.streams {
-		o := observation{node: st.node, version: st.version, acknowledged: l.seq}
+	byNode := map[string]*observation{}
+	for _, id := range slices.Sorted(maps.Keys(l.streams)) { // in the order in which they came
+		st := l.streams[id]
+		o := byNode[st.node]
+		if o == nil {
+			o = &observation{node: st.node, acknowledged: l.seq}
+			byNode[st.node] = o
+		}
+		o.version = st.version
+		if o.streams++; o.streams == 2 {
+			o.second = st.opened
+		}
 		for k := range kinds {
 			o.acknowledged = min(o.acknowledged, l.acknowledgedBy(st, k))
 			for name, r := range st.feeds[k].refused {
 				o.refused = append(o.refused, observedRefusal{k, name, r.reason, r.since})
 			}
 		}
+	}
+	out := slices.Collect(maps.Values(byNode))
+	for _, o := range out {
 		slices.SortFunc(o.refused, func(a, b observedRefusal) int { return strings.Compare(a.name, b.name) })
-		out = append(out, o)
 	}
 	return out
 }

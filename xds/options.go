@@ -1,10 +1,12 @@
 package xds
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -164,10 +166,20 @@ func (o *Options) fill() error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
+	for name := range o.Certificates {
+		if !validName(name) {
+			return fmt.Errorf("xds: certificate %q: want letters, digits, \"-\" and \"_\"", name)
+		}
+	}
 	seen := map[string]bool{}
 	for i := range o.Groups {
 		if err := o.Groups[i].check(); err != nil {
 			return fmt.Errorf("xds: group %q: %w", o.Groups[i].Name, err)
+		}
+		for _, name := range o.Groups[i].certificates() {
+			if _, ok := o.Certificates[name]; !ok {
+				return fmt.Errorf("xds: group %q: no certificate %q", o.Groups[i].Name, name)
+			}
 		}
 		if seen[o.Groups[i].Name] {
 			return fmt.Errorf("xds: group %q is there twice", o.Groups[i].Name)
@@ -196,13 +208,58 @@ func (g *Group) check() error {
 	}
 	names := map[string]bool{}
 	for _, l := range g.Listeners {
-		if _, err := netip.ParseAddr(l.Address); err != nil {
-			return fmt.Errorf("listener address %q: want an IP address", l.Address)
+		if err := l.check(); err != nil {
+			return err
 		}
 		if names[l.Name()] {
 			return fmt.Errorf("two listeners on port %d", l.Port)
 		}
 		names[l.Name()] = true
+	}
+	return nil
+}
+
+// certificates are the names of the certificates that the group itself uses.
+func (g *Group) certificates() (out []string) {
+	add := func(name string) {
+		if name != "" && !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	for _, l := range g.Listeners {
+		if l.TLS == nil {
+			continue
+		}
+		for _, name := range l.TLS.Certificates {
+			add(name)
+		}
+		add(l.TLS.ClientCA)
+	}
+	add(g.KeyManager.CA)
+	return out
+}
+
+// check looks for what Envoy would refuse, or do otherwise than was meant.
+func (l Listener) check() error {
+	if _, err := netip.ParseAddr(l.Address); err != nil {
+		return fmt.Errorf("listener address %q: want an IP address", l.Address)
+	}
+	switch {
+	case l.TLS == nil:
+		return nil
+	case l.RedirectTo != 0:
+		return fmt.Errorf("listener %s: a redirect to https from https", l.Name())
+	case len(l.TLS.Certificates) == 0:
+		return fmt.Errorf("listener %s: no certificate", l.Name())
+	case l.TLS.MinVersion != 0 && l.TLS.MinVersion != tls.VersionTLS12 && l.TLS.MinVersion != tls.VersionTLS13:
+		return fmt.Errorf("listener %s: minimum version %#x: want TLS 1.2 or 1.3", l.Name(), l.TLS.MinVersion)
+	case l.TLS.ClientCA == "" && l.TLS.ClientOptional:
+		return fmt.Errorf("listener %s: client certificates are optional, but nothing verifies them", l.Name())
+	}
+	for i, name := range l.TLS.Certificates {
+		if slices.Contains(l.TLS.Certificates[:i], name) {
+			return fmt.Errorf("listener %s: certificate %q is there twice", l.Name(), name)
+		}
 	}
 	return nil
 }

@@ -187,7 +187,13 @@ func proveListener(l *listenerv3.Listener) error {
 				}
 				names[last] = true
 			}
-			if !names[envoy.FilterAuthz] || last != envoy.FilterRouter {
+			if !names[envoy.FilterAuthz] && m.GetRouteConfig() != nil {
+				if err := proveRedirect(m); err != nil {
+					return fmt.Errorf("listener %q: %w", l.GetName(), err)
+				}
+				continue
+			}
+			if !names[envoy.FilterAuthz] || last != envoy.FilterRouter || m.GetScopedRoutes() == nil {
 				return fmt.Errorf("listener %q: no %s before the router", l.GetName(), envoy.FilterAuthz)
 			}
 		}

@@ -11,9 +11,17 @@ import (
 
 // quarantine notes that an API's newest content is not in use.
 func (g *group) quarantine(mb *member, k kind, name, node, reason string) {
-	mb.bad = &keymanager.RejectedResource{
-		Node: node, Type: k.url(), Name: name, API: mb.id, Reason: reason, Since: g.opts.Now(),
+	now := g.opts.Now()
+	since := now
+	if mb.bad != nil {
+		since = mb.bad.Since // it was tried again
 	}
+	mb.bad = &keymanager.RejectedResource{
+		Node: node, Type: k.url(), Name: name, API: mb.id, Reason: reason, Since: since,
+	}
+	mb.retryAt = now.Add(backOff(g.opts.RetryAfter, mb.tries))
+	mb.tries++
+	mb.retrying = false
 	g.rejected[mb.id], g.verdicts = mb, true
 	g.opts.Logger.Warn("API rejected; its last accepted routes stay",
 		"group", g.Name, "api", mb.id, "type", k.String(), "name", name, "node", node, "reason", reason)
@@ -49,6 +57,11 @@ func (g *group) tableInUse(s *segment) {
 func (g *group) commend(mb *member, s *segment) {
 	if mb.good != mb.live && s.inUse && g.log.taken(mb.live.cluster) {
 		mb.good = mb.live
+		if mb.retrying && mb.want == mb.live {
+			g.opts.Logger.Info("API accepted that was rejected before", "group", g.Name, "api", mb.id)
+			g.clear(mb)
+		}
+		mb.forget()
 	}
 }
 

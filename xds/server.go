@@ -6,42 +6,39 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	deltav3 "github.com/envoyproxy/go-control-plane/pkg/server/delta/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
-	"tollgate/envoy"
 	"tollgate/keymanager"
 )
 
 // Server serves the aggregated discovery service, delta protocol only.
 type Server struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
-	opts   Options
-	groups map[string]*group
-	delta  deltav3.Server
-	stop   context.CancelFunc
-	stated chan struct{}
-	heard  atomic.Int64 // of the catalog, Unix nanoseconds
-	large  chan struct{}
+	opts    Options
+	groups  map[string]*group
+	metrics *metrics
+	delta   deltav3.Server
+	stop    context.CancelFunc
+	stated  chan struct{}
+	heard   atomic.Int64 // of the catalog, Unix nanoseconds
+	large   chan struct{}
 
 	snapshot []*keymanager.API // being received; belongs to receive
 
+	audit   *audit
+	limits  *limiter
 	mu      sync.Mutex
-	streams map[int64]*stream // nil value: no first request yet
+	streams map[int64]*session
+	certs   *certificates
 }
 
 // New makes a Server from o, with the content that needs no catalog.
@@ -54,11 +51,13 @@ func New(o Options) (*Server, error) {
 		return nil, fmt.Errorf("xds: %w", err)
 	}
 	s := &Server{
-		opts: o, groups: map[string]*group{}, streams: map[int64]*stream{}, stated: make(chan struct{}, 1),
-		large: make(chan struct{}, largeSends),
+		opts: o, groups: map[string]*group{}, streams: map[int64]*session{}, stated: make(chan struct{}, 1),
+		large: make(chan struct{}, largeSends), metrics: m, audit: newAudit(o.Logger, o.Now), limits: newLimiter(o.StreamRate, o.StreamBurst, o.Now),
 	}
+	s.certs = newCertificates(nil, o.Certificates, o.Now())
+	s.certs.log(o.Logger, m)
 	for i := range o.Groups {
-		g, err := newGroup(&o.Groups[i], &s.opts, m, s.stated)
+		g, err := newGroup(&o.Groups[i], &s.opts, m, s.stated, s.certs)
 		if err != nil {
 			return nil, fmt.Errorf("xds: group %q: %w", o.Groups[i].Name, err)
 		}
@@ -164,102 +163,10 @@ func (p paced) Send(r *discoveryv3.DeltaDiscoveryResponse) error {
 	return p.AggregatedDiscoveryService_DeltaAggregatedResourcesServer.Send(r)
 }
 
-// callbacks is what the library tells about streams.
-type callbacks struct{ *Server }
-
-// OnDeltaStreamOpen refuses streams before the catalog is loaded: an empty
-// answer would make Envoy delete every listener.
-func (s callbacks) OnDeltaStreamOpen(_ context.Context, id int64, _ string) error {
-	if err := s.Ready(); err != nil {
-		return status.Error(codes.Unavailable, err.Error())
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.streams[id] = nil
-	return nil
-}
-
-// OnDeltaStreamClosed forgets the stream. All its watches are cancelled.
-func (s callbacks) OnDeltaStreamClosed(id int64, _ *corev3.Node) {
-	s.mu.Lock()
-	st := s.streams[id]
-	delete(s.streams, id)
-	s.mu.Unlock()
-	if st != nil {
-		st.log.close(st)
-		s.opts.Logger.Info("Envoy disconnected", "group", st.log.group, "node", st.node)
-	}
-}
-
-// OnStreamDeltaRequest admits the stream by its first request, of whatever
-// kind, and stamps its id into every request: the watch is told nothing else.
-func (s callbacks) OnStreamDeltaRequest(id int64, req *discoveryv3.DeltaDiscoveryRequest) error {
-	st := s.Server.stream(id)
-	if st == nil {
-		var err error
-		if st, err = s.admit(id, req.GetNode()); err != nil {
-			s.opts.Logger.Warn("stream refused", "error", err)
-			return err
-		}
-		s.opts.Logger.Info("Envoy connected", "group", st.log.group, "node", st.node, "version", st.version)
-	}
-	req.Node = &corev3.Node{Id: strconv.FormatInt(id, 10)}
-	return nil
-}
-
-// OnStreamDeltaResponse notes the nonce under which a response goes out.
-func (s callbacks) OnStreamDeltaResponse(id int64, _ *discoveryv3.DeltaDiscoveryRequest, r *discoveryv3.DeltaDiscoveryResponse) {
-	if k, ok := kindOf(r.GetTypeUrl()); ok {
-		st := s.Server.stream(id)
-		st.log.sending(st, k, r.GetNonce(), proto.Size(r))
-	}
-}
-
-func (s *Server) stream(id int64) *stream {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.streams[id]
-}
-
-// admit checks who is calling: a node of a known group, and an Envoy that is
-// new enough to be safe.
-func (s *Server) admit(id int64, n *corev3.Node) (*stream, error) {
-	if n == nil || n.GetId() == "" {
-		return nil, status.Error(codes.InvalidArgument, "the first request names no node")
-	}
-	g := s.groups[n.GetCluster()]
-	if g == nil {
-		return nil, status.Errorf(codes.NotFound, "node %q: no gateway group %q here", n.GetId(), n.GetCluster())
-	}
-	v := n.GetUserAgentBuildVersion().GetVersion()
-	version := fmt.Sprintf("%d.%d.%d", v.GetMajorNumber(), v.GetMinorNumber(), v.GetPatch())
-	if v == nil || olderThan(version, envoy.MinVersion) {
-		return nil, status.Errorf(codes.FailedPrecondition, "node %q runs Envoy %s, want %s or newer", n.GetId(), version, envoy.MinVersion)
-	}
-	st := &stream{id: id, log: g.log, node: n.GetId(), version: version}
-	g.log.open(st)
-	s.mu.Lock()
-	s.streams[id] = st
-	s.mu.Unlock()
-	return st, nil
-}
-
-// olderThan compares versions of three numbers.
-func olderThan(a, b string) bool {
-	x, y := strings.Split(a, "."), strings.Split(b, ".")
-	for i := range min(len(x), len(y)) {
-		m, _ := strconv.Atoi(x[i])
-		n, _ := strconv.Atoi(y[i])
-		if m != n {
-			return m < n
-		}
-	}
-	return false
-}
-
 func (l *changeLog) open(st *stream) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	st.opened = l.now()
 	l.streams[st.id] = st
 	l.wake()
 }

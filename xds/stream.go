@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -17,6 +18,8 @@ const (
 	// is not cut below what Envoy takes (256 MiB): it would be ready after a part.
 	maxResponse      = 32 << 20
 	maxFirstResponse = 240 << 20
+	// maxNames bounds the secrets that one Envoy may ask for.
+	maxNames = 10000
 )
 
 // item is a resource as it was put into a response.
@@ -55,7 +58,8 @@ type feed struct {
 	start      uint64 // the log when it subscribed
 	held       bool   // the first response waits for the clusters
 	sent       uint64
-	again      [][]item // refused together with others: each part by itself
+	names      map[string]bool // of secrets: those it asks for
+	again      [][]item        // refused together with others: each part by itself
 	// tainted tables were in a response that was refused. Envoy (1.40.0) notes
 	// the content of each table as it goes through a response, and puts them into
 	// use at the end: a table before the bad one is noted and not in use, and the
@@ -71,9 +75,12 @@ type feed struct {
 
 // refused is a content that the Envoy did not take, when it came alone.
 type refused struct {
-	content *content
-	reason  string
-	since   time.Time
+	content  *content
+	reason   string
+	since    time.Time
+	last     time.Time // when it was refused for the last time
+	tries    int       // before that
+	underway bool      // it is being sent again
 }
 
 // stream is one connected Envoy. Its fields belong to its log's lock.
@@ -82,6 +89,7 @@ type stream struct {
 	log     *changeLog
 	node    string
 	version string
+	opened  time.Time
 	feeds   [kinds]feed
 	timers  []*time.Timer
 	// The grace of the clusters that it brought and that are no more.
@@ -103,6 +111,10 @@ func (l *changeLog) subscribe(st *stream, k kind, has map[string]string) {
 	// It asks for tables only when it has a listener.
 	st.returning = st.returning || len(has) > 0
 	f.refused, f.tainted = map[string]refused{}, map[string]bool{}
+	if k == secrets {
+		f.names, f.answered = map[string]bool{}, true // no answer is due before there is one
+		return
+	}
 	for e := t.ring.next; e != &t.ring; e = e.next {
 		if e.now.value == nil {
 			continue
@@ -128,6 +140,33 @@ func (l *changeLog) subscribe(st *stream, k kind, has map[string]string) {
 			f.held = false
 			l.flush(st, scopes)
 		})
+	}
+}
+
+// name notes which secrets the Envoy asks for, and sends it those that are there:
+// each by itself, so that one that it refuses holds up no other. What is not
+// there is not answered for: the listener that needs it waits.
+func (l *changeLog) name(st *stream, req *discoveryv3.DeltaDiscoveryRequest) {
+	t, f := &l.tables[secrets], &st.feeds[secrets]
+	for _, name := range req.GetResourceNamesUnsubscribe() {
+		delete(f.names, name)
+		delete(f.refused, name)
+	}
+	for _, name := range req.GetResourceNamesSubscribe() {
+		if len(f.names) >= maxNames {
+			break
+		}
+		f.names[name] = true
+		e := t.entries[name]
+		if e == nil || e.now.value == nil {
+			continue
+		}
+		it := item{entry: e, sent: e.now}
+		if req.GetInitialResourceVersions()[name] == versionString(e.now.version) {
+			l.accept(secrets, it)
+			continue
+		}
+		f.again = append(f.again, []item{it})
 	}
 }
 
@@ -191,14 +230,26 @@ func (l *changeLog) flush(st *stream, k kind) {
 		}
 		f.again = f.again[1:]
 	}
-	for pending := t.since(f.sent); len(pending) > 0; {
+	for pending := f.wanted(t.since(f.sent)); len(pending) > 0; {
 		part := cut(pending, maxResponse)
+		if k == secrets {
+			part = pending[:1]
+		}
 		if !l.send(st, k, part) {
 			return
 		}
 		f.sent = part[len(part)-1].sent.seq
 		pending = pending[len(part):]
 	}
+	f.sent = max(f.sent, t.head)
+}
+
+// wanted keeps what the Envoy has asked for. It takes no removal of a secret.
+func (f *feed) wanted(items []item) []item {
+	if f.names == nil {
+		return items
+	}
+	return slices.DeleteFunc(items, func(it item) bool { return it.sent.value == nil || !f.names[it.entry.name] })
 }
 
 // usesTables reports whether the Envoy has every table as it is: none on its

@@ -50,7 +50,7 @@ func newWorld(t interface {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.g, err = newGroup(&o.Groups[0], o, m, make(chan struct{}, 1)); err != nil {
+	if w.g, err = newGroup(&o.Groups[0], o, m, make(chan struct{}, 1), newCertificates(nil, o.Certificates, w.now)); err != nil {
 		t.Fatal(err)
 	}
 	for i := range peers {
