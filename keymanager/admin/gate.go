@@ -20,7 +20,7 @@ import (
 func (s *server) gate(hctx huma.Context, next func(huma.Context)) {
 	op := hctx.Operation()
 	r, w := humago.Unwrap(hctx)
-	caller, err := s.Authenticator.Authenticate(r)
+	caller, err := s.Authenticator.Authenticate(r.WithContext(urgency(r.Context(), r.Method)))
 	if err != nil {
 		s.notAuthenticated(r, w, err)
 		return

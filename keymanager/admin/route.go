@@ -14,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"tollgate/keymanager"
+	"tollgate/keymanager/store"
 )
 
 // mount is where the nouns put their operations while New runs.
@@ -90,7 +91,7 @@ func route[I, O any](m *mount, op operation, handle func(ctx context.Context, in
 		h.Parameters = append(h.Parameters, &huma.Param{Name: name[1], In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}})
 	}
 	huma.Register(m.api, h, func(ctx context.Context, in *I) (*O, error) {
-		out, err := handle(ctx, in)
+		out, err := handle(urgency(ctx, op.method), in)
 		if err != nil {
 			return nil, m.explain(ctx, op.id, err)
 		}
@@ -107,6 +108,18 @@ func route[I, O any](m *mount, op operation, handle func(ctx context.Context, in
 	if op.bodyless {
 		h.RequestBody.Required = false
 	}
+}
+
+// urgency marks what a request does: a revocation goes before, a list behind
+// all else.
+func urgency(ctx context.Context, method string) context.Context {
+	switch method {
+	case http.MethodDelete:
+		return store.Urgent(ctx)
+	case http.MethodGet:
+		return store.Patient(ctx)
+	}
+	return ctx
 }
 
 // explain turns an error into what the client is told.

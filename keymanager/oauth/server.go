@@ -87,6 +87,7 @@ type endpoint struct {
 	serve    func(*Server, *http.Request, string) answer // with the request's body
 	metadata string                                      // member that holds its URL; "" = none
 	auth     []string                                    // how its callers authenticate
+	urgent   bool                                        // must not wait behind the issuing of tokens
 }
 
 // The paths of the endpoints.
@@ -99,10 +100,10 @@ const (
 
 func table() []endpoint {
 	return []endpoint{
-		{PathToken, "POST", (*Server).token, "token_endpoint", clientAuthMethods()},
-		{PathRevoke, "POST", (*Server).revoke, "revocation_endpoint", clientAuthMethods()},
-		{PathIntrospect, "POST", (*Server).introspect, "introspection_endpoint", append(clientAuthMethods(), schemeBearer)},
-		{PathMetadata, "GET, HEAD", (*Server).metadata, "", nil},
+		{PathToken, "POST", (*Server).token, "token_endpoint", clientAuthMethods(), false},
+		{PathRevoke, "POST", (*Server).revoke, "revocation_endpoint", clientAuthMethods(), true},
+		{PathIntrospect, "POST", (*Server).introspect, "introspection_endpoint", append(clientAuthMethods(), schemeBearer), true},
+		{PathMetadata, "GET, HEAD", (*Server).metadata, "", nil, false},
 	}
 }
 
@@ -181,6 +182,9 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) (a answer) {
 		}
 		if !e.allows(r.Method) {
 			return notAllowed(e.methods)
+		}
+		if e.urgent {
+			r = r.WithContext(store.Urgent(r.Context()))
 		}
 		return e.serve(s, r, body)
 	}

@@ -76,8 +76,10 @@ func (g *Gateways) keep(s keymanager.GatewayState) {
 		r = &reported{}
 		g.parts[p] = r
 	}
-	same := r.whole && reflect.DeepEqual(rest(&r.state), rest(&s))
-	if !same || r.state.Confirmed != s.Confirmed {
+	old, now := rest(&r.state), rest(&s)
+	same := r.whole && reflect.DeepEqual(old, now)
+	old.Lag, now.Lag = 0, 0 // a figure that need not be told at once
+	if r.state.Confirmed != s.Confirmed || !same && !reflect.DeepEqual(old, now) {
 		signal(g.others.news)
 	}
 	r.state, r.told, r.whole = s, false, same

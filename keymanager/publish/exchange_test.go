@@ -26,7 +26,7 @@ type board struct {
 type told struct {
 	reporter string
 	store.GatewayReport
-	at time.Time
+	at, changed time.Time
 }
 
 func (b *board) ExchangeGatewayReports(_ context.Context, reporter string, own []store.GatewayReport, silence time.Duration, since time.Time) ([]store.GatewayReport, time.Time, error) {
@@ -39,15 +39,16 @@ func (b *board) ExchangeGatewayReports(_ context.Context, reporter string, own [
 	now := time.Now()
 	for _, r := range own {
 		key := [2]string{string(r.Kind), r.ID}
+		changed := now
 		if r.Document == nil {
-			r.Document = b.rows[key].Document
+			r.Document, changed = b.rows[key].Document, b.rows[key].changed
 		}
-		b.rows[key] = told{reporter, r, now.Add(-r.Age)}
+		b.rows[key] = told{reporter, r, now.Add(-r.Age), changed}
 	}
 	var out []store.GatewayReport
 	for _, r := range b.rows {
 		if r.Age = now.Sub(r.at); r.reporter != reporter && r.Age < silence {
-			if !since.IsZero() {
+			if r.changed.Before(since) {
 				r.Document = nil
 			}
 			out = append(out, r.GatewayReport)

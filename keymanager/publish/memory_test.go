@@ -35,6 +35,8 @@ type memory struct {
 	pruneArg uint64
 }
 
+func (m *memory) DatabaseTime(context.Context) (time.Time, error) { return time.Now(), nil }
+
 func newMemory() *memory {
 	return &memory{head: keymanager.Position{Epoch: keymanager.Epoch{1}}, apis: map[keymanager.APIID]*keymanager.API{},
 		wake: make(chan struct{}, 1), calls: map[string]int{}}

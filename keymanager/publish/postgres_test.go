@@ -94,7 +94,9 @@ func BenchmarkSharedWait(b *testing.B) {
 	for b.Loop() {
 		seq++
 		done := make(chan error, 1)
-		go func() { done <- second.Wait(context.Background(), keymanager.Position{Epoch: keymanager.Epoch{1}, Seq: seq}) }()
+		go func() {
+			done <- second.Wait(context.Background(), keymanager.Position{Epoch: keymanager.Epoch{1}, Seq: seq})
+		}()
 		begun := time.Now()
 		tell(seq)
 		if err := <-done; err != nil {

@@ -3,6 +3,8 @@ package publish
 import (
 	"context"
 	"time"
+
+	"tollgate/keymanager/store"
 )
 
 // prune removes, every now and then, the events that the log need not keep,
@@ -10,19 +12,33 @@ import (
 func (s *Service) prune(ctx context.Context) {
 	tick := time.NewTicker(s.opts.PruneEvery)
 	defer tick.Stop()
+	failing := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if err := s.pruneOnce(ctx); err != nil && ctx.Err() == nil {
-				s.opts.Logger.Warn("the log cannot be pruned", "error", err)
+			err := s.pruneOnce(ctx)
+			if failed := err != nil; failed != failing && ctx.Err() == nil {
+				if failing = failed; failed {
+					s.opts.Logger.Warn("the log cannot be pruned", "error", err)
+				} else {
+					s.opts.Logger.Info("the log is pruned again")
+				}
 			}
 		}
 	}
 }
 
 func (s *Service) pruneOnce(ctx context.Context) error {
+	ctx = store.Patient(ctx)
+	apart, err := skew(ctx, s.opts.Store, s.opts.Now)
+	if err != nil {
+		return err
+	}
+	if apart.Abs() > skewStop { // what is dead must not be forgotten before its time
+		return tooFarApart(apart)
+	}
 	head, err := s.opts.Store.Head(ctx)
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 // Store is what Service reads; store.Store has it all.
 type Store interface {
 	store.Log
+	DatabaseTime(ctx context.Context) (time.Time, error)
 	API(ctx context.Context, id keymanager.APIID) (*keymanager.API, error)
 	AllAPIs(ctx context.Context, fn func(*keymanager.API) error) error
 	Tier(ctx context.Context, org keymanager.OrganizationID, name keymanager.TierName) (*keymanager.Tier, error)

@@ -2,6 +2,7 @@ package publish
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 
 	"tollgate/keymanager"
@@ -13,7 +14,11 @@ const batch = 512
 
 // tail reads the log into the feed of events until ctx ends: on each wake, and
 // each poll interval all the same.
+//
+// After a failure it tries again soon: whoever has just found the database well
+// again may write a revocation, and waits only a moment for gateways.
 func (s *Service) tail(ctx context.Context) {
+	ctx = store.Urgent(ctx)
 	var wake <-chan struct{}
 	t := tailState{due: s.opts.Now()}
 	failing := false
@@ -21,7 +26,7 @@ func (s *Service) tail(ctx context.Context) {
 		if wake == nil {
 			wake = s.subscribe(ctx)
 		}
-		more, err := s.readLog(ctx, &t)
+		more, err := s.readInTime(ctx, &t)
 		if failed := err != nil; failed != failing && ctx.Err() == nil {
 			if failing = failed; failed {
 				s.opts.Logger.Error("the log cannot be read: gateways are not told of changes", "error", err)
@@ -32,18 +37,35 @@ func (s *Service) tail(ctx context.Context) {
 		if more && err == nil {
 			continue
 		}
+		wait := s.opts.Poll
+		if err != nil {
+			wait = min(wait, retryMin+rand.N(retryMin)) //nolint:gosec // no secret: not all key managers at once
+			s.pause(ctx, wait/4)                        // also if wakes come all the time
+		}
 		select {
 		case <-ctx.Done():
 		case _, ok := <-wake:
 			if !ok {
 				wake = nil
+				s.pause(ctx, wait)
 			}
-			if !ok || err != nil { // a wake does not say that the store is well again
-				s.pause(ctx, s.opts.Poll)
-			}
-		case <-time.After(s.opts.Poll):
+		case <-time.After(wait):
 		}
 	}
+}
+
+const (
+	// retryMin is how soon, at the least, the log is read again after a failure.
+	retryMin = 40 * time.Millisecond
+	// readTimeout bounds one read: what waits for a lost connection would be
+	// late for what comes after it.
+	readTimeout = 2 * time.Second
+)
+
+func (s *Service) readInTime(ctx context.Context, t *tailState) (more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return s.readLog(ctx, t)
 }
 
 // subscribe returns the channel of wakes, or nil: polling does without, and

@@ -14,7 +14,7 @@ const (
 	// asked whether it lives.
 	listenQuiet  = 15 * time.Second
 	reconnectMin = 100 * time.Millisecond
-	reconnectMax = 5 * time.Second
+	reconnectMax = time.Second
 )
 
 // channel names what is notified: channels belong to the database, and it may
@@ -35,6 +35,7 @@ func (p *postgres) Listen(ctx context.Context, wake func()) error {
 		p.log.WarnContext(ctx, "lost the connection that listens for changes; they are found later, by looking", "retry_in", wait, "error", err)
 		select {
 		case <-time.After(wait/2 + rand.N(wait/2)): //nolint:gosec // no secret: not all key managers at once
+		case <-p.up: // others have found the database again
 		case <-ctx.Done():
 			return nil
 		}

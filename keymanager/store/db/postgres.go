@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,6 +24,10 @@ type PostgresOptions struct {
 	MaxConns int           // 16 if 0; listening takes one more
 	Timeout  time.Duration // of statements without a deadline; DefaultTimeout if 0
 	Logger   *slog.Logger  // told when the listening connection is lost; nil discards
+	// Rank says how urgent what is done in a context is: above 0 a quarter of
+	// the connections is kept for it, below 0 it shares half of the others. nil:
+	// all is 0.
+	Rank func(context.Context) int
 }
 
 const (
@@ -46,6 +51,9 @@ type postgres struct {
 	timeout time.Duration
 	schema  string // the first of search_path that exists
 	log     *slog.Logger
+	gate    *gate
+	down    atomic.Bool   // the last statement that ended found no database
+	up      chan struct{} // it is back
 }
 
 // Postgres opens the database at dsn (a URL or "key=value ..." text of libpq).
@@ -59,7 +67,7 @@ func Postgres(ctx context.Context, dsn string, o PostgresOptions) (DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", classify(err))
 	}
-	p := &postgres{pool: pool, timeout: o.Timeout, log: o.Logger}
+	p := &postgres{pool: pool, timeout: o.Timeout, log: o.Logger, gate: newGate(int(config.MaxConns), o.Rank), up: make(chan struct{}, 1)}
 	if err := p.check(ctx); err != nil {
 		pool.Close()
 		return nil, err
@@ -127,23 +135,59 @@ func (p *postgres) budget(ctx context.Context) (context.Context, context.CancelF
 	return budget(ctx, p.timeout+answerTime)
 }
 
+// noted classifies an error, and remembers whether the database answers. When
+// it does again, the listening connection need not wait for its turn.
+func (p *postgres) noted(err error) error {
+	err = classify(err)
+	switch {
+	case errors.Is(err, ErrUnavailable):
+		p.down.Store(true)
+	case err == nil && p.down.Load() && p.down.CompareAndSwap(true, false):
+		select {
+		case p.up <- struct{}{}:
+		default:
+		}
+	}
+	return err
+}
+
 func (p *postgres) Exec(ctx context.Context, query string, args ...any) (int64, error) {
 	ctx, cancel := p.budget(ctx)
 	defer cancel()
+	leave, err := p.gate.enter(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer leave()
 	tag, err := p.pool.Exec(ctx, query, args...)
-	return tag.RowsAffected(), classify(err)
+	return tag.RowsAffected(), p.noted(err)
 }
 
 func (p *postgres) QueryRow(ctx context.Context, query string, args ...any) Row {
 	ctx, cancel := p.budget(ctx)
-	return postgresRow{p.pool.QueryRow(ctx, query, args...), cancel}
+	leave, err := p.gate.enter(ctx)
+	if err != nil {
+		cancel()
+		return failedRow{err}
+	}
+	return postgresRow{p.pool.QueryRow(ctx, query, args...), func() { leave(); cancel() }, p.noted}
 }
 
 func (p *postgres) Query(ctx context.Context, each func(Row) error, query string, args ...any) error {
 	ctx, cancel := p.budget(ctx)
 	defer cancel()
-	return readRows(each)(p.pool.Query(ctx, query, args...))
+	leave, err := p.gate.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return p.noted(readRows(each)(p.pool.Query(ctx, query, args...)))
 }
+
+// failedRow is a row that could not be asked for.
+type failedRow struct{ err error }
+
+func (r failedRow) Scan(...any) error { return r.err }
 
 // readRows calls each for every row, and closes them.
 func readRows(each func(Row) error) func(pgx.Rows, error) error {
@@ -161,15 +205,16 @@ func readRows(each func(Row) error) func(pgx.Rows, error) error {
 	}
 }
 
-// postgresRow ends the statement's budget once it is read.
+// postgresRow gives back what the statement has taken once it is read.
 type postgresRow struct {
-	row    pgx.Row
-	cancel context.CancelFunc
+	row   pgx.Row
+	end   func()
+	noted func(error) error
 }
 
 func (r postgresRow) Scan(dest ...any) error {
-	defer r.cancel()
-	return classify(r.row.Scan(dest...))
+	defer r.end()
+	return r.noted(r.row.Scan(dest...))
 }
 
 func (p *postgres) Migrate(ctx context.Context, migrations fs.FS) error {

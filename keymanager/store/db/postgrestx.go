@@ -19,12 +19,11 @@ func (p *postgres) InTx(ctx context.Context, fn func(Tx) error) error {
 }
 
 func (p *postgres) once(ctx context.Context, fn func(Tx) error) error {
-	acquireCtx, cancel := budget(ctx, p.timeout)
-	conn, err := p.pool.Acquire(acquireCtx)
-	cancel()
+	conn, leave, err := p.acquire(ctx)
 	if err != nil {
-		return unavailable(err)
+		return err
 	}
+	defer leave()
 	// A connection that is still in its transaction is closed by Release.
 	defer conn.Release()
 	tx := &postgresTx{conn: conn, p: p}
@@ -44,6 +43,20 @@ func (p *postgres) once(ctx context.Context, fn func(Tx) error) error {
 		return tx.failed
 	}
 	return tx.commit(ctx)
+}
+
+// acquire takes a connection for a transaction.
+func (p *postgres) acquire(ctx context.Context) (conn *pgxpool.Conn, leave func(), err error) {
+	ctx, cancel := budget(ctx, p.timeout)
+	defer cancel()
+	if leave, err = p.gate.enter(ctx); err != nil {
+		return nil, nil, err
+	}
+	if conn, err = p.pool.Acquire(ctx); err != nil {
+		leave()
+		return nil, nil, p.noted(unavailable(err))
+	}
+	return conn, leave, nil
 }
 
 // postgresTx remembers the first statement that failed: the server commits
@@ -67,18 +80,18 @@ func (t *postgresTx) Exec(ctx context.Context, query string, args ...any) (int64
 	ctx, cancel := t.p.budget(ctx)
 	defer cancel()
 	tag, err := t.conn.Exec(ctx, query, args...)
-	return tag.RowsAffected(), t.note(classify(err))
+	return tag.RowsAffected(), t.note(t.p.noted(err))
 }
 
 func (t *postgresTx) QueryRow(ctx context.Context, query string, args ...any) Row {
 	ctx, cancel := t.p.budget(ctx)
-	return txRow{postgresRow{t.conn.QueryRow(ctx, query, args...), cancel}, t.note}
+	return txRow{postgresRow{t.conn.QueryRow(ctx, query, args...), cancel, t.p.noted}, t.note}
 }
 
 func (t *postgresTx) Query(ctx context.Context, each func(Row) error, query string, args ...any) error {
 	ctx, cancel := t.p.budget(ctx)
 	defer cancel()
-	return t.note(readRows(each)(t.conn.Query(ctx, query, args...)))
+	return t.note(t.p.noted(readRows(each)(t.conn.Query(ctx, query, args...))))
 }
 
 func (t *postgresTx) AtCommit(into []any, query string, args ...any) {
@@ -105,7 +118,7 @@ func (t *postgresTx) commit(ctx context.Context) error {
 	if closeErr := results.Close(); err == nil {
 		err = closeErr
 	}
-	return classify(err)
+	return t.p.noted(err)
 }
 
 func (t *postgresTx) results(results pgx.BatchResults) error {

@@ -201,7 +201,8 @@ func (s *stmts) queryRow(ctx context.Context, query string, args []any) Row {
 	if err != nil {
 		return sqliteRow{err: err}
 	}
-	return sqliteRow{row: st.QueryRowContext(ctx, args...)}
+	ctx, cancel := budget(ctx, DefaultTimeout)
+	return sqliteRow{row: st.QueryRowContext(ctx, args...), cancel: cancel}
 }
 
 func (s *stmts) query(ctx context.Context, each func(Row) error, query string, args []any) error {
@@ -209,6 +210,8 @@ func (s *stmts) query(ctx context.Context, each func(Row) error, query string, a
 	if err != nil {
 		return err
 	}
+	ctx, cancel := budget(ctx, DefaultTimeout)
+	defer cancel()
 	rows, err := st.QueryContext(ctx, args...)
 	if err != nil {
 		return classify(err)
@@ -222,15 +225,19 @@ func (s *stmts) query(ctx context.Context, each func(Row) error, query string, a
 	return classify(rows.Err())
 }
 
-// sqliteRow classifies the errors of Scan.
+// sqliteRow classifies the errors of Scan, and ends the statement's budget.
 type sqliteRow struct {
-	row Row
-	err error
+	row    Row
+	cancel context.CancelFunc // nil within a result
+	err    error
 }
 
 func (r sqliteRow) Scan(dest ...any) error {
 	if r.err != nil {
 		return r.err
+	}
+	if r.cancel != nil {
+		defer r.cancel()
 	}
 	return classify(r.row.Scan(dest...))
 }

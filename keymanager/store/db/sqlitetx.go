@@ -140,6 +140,8 @@ func (t *sqliteTx) note(err error) error {
 }
 
 func (t *sqliteTx) Exec(ctx context.Context, query string, args ...any) (int64, error) {
+	ctx, cancel := budget(ctx, DefaultTimeout)
+	defer cancel()
 	n, err := t.w.exec(ctx, query, args...)
 	return n, t.note(err)
 }

@@ -114,6 +114,13 @@ func (s *Store) LiveDead(ctx context.Context, t time.Time) ([]keymanager.Dead, e
 // writer of an event needs, is locked only at the end.
 func (s *Store) Prune(ctx context.Context, seq uint64, t time.Time) error {
 	return s.write(ctx, func(s *Store) error {
+		if s.postgres { // one at a time: another key manager prunes as well as this one
+			var mine bool
+			err := s.q.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock(hashtextextended('tollgate prune ' || current_schema(), 0))`).Scan(&mine)
+			if err != nil || !mine {
+				return failure(err)
+			}
+		}
 		upTo := int64(min(seq, math.MaxInt64))
 		_, err := s.q.Exec(ctx, `DELETE FROM log_event WHERE seq <= (SELECT CASE WHEN pruned < $1 THEN $1 ELSE pruned END FROM log_head)
 			AND (kind <> 'dead' OR expires_at <= $2)`, upTo, ms(t))

@@ -73,7 +73,10 @@ func OpenSQLite(ctx context.Context, path string, o Options) (*Store, error) {
 // names, and brings it up to the latest migration. Any number of processes can
 // have it open, and share the migrating: one does it, the others wait.
 func OpenPostgres(ctx context.Context, dsn string, o Options) (*Store, error) {
-	d, err := db.Postgres(ctx, dsn, db.PostgresOptions{MaxConns: o.MaxConns, Timeout: o.StatementTimeout, Logger: o.Logger})
+	d, err := db.Postgres(ctx, dsn, db.PostgresOptions{
+		MaxConns: o.MaxConns, Timeout: o.StatementTimeout, Logger: o.Logger,
+		Rank: func(ctx context.Context) int { return int(store.UrgencyOf(ctx)) },
+	})
 	if err != nil {
 		return nil, failure(err)
 	}
