@@ -1,0 +1,3 @@
+// Package rpctest makes the certificates of processes that speak to each other,
+// for tests.
+package rpctest
