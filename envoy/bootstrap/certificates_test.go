@@ -23,6 +23,7 @@ import (
 
 	"tollgate/envoy/bootstrap"
 	"tollgate/envoy/envoytest"
+	"tollgate/envoy/process"
 )
 
 // authority signs certificates.
@@ -173,5 +174,34 @@ func validateFile(ctx context.Context, t *testing.T, file string) {
 	out, err := exec.CommandContext(ctx, envoytest.Binary(t), "--mode", "validate", "-c", file, "-l", "warning").CombinedOutput()
 	if err != nil {
 		t.Errorf("%s: %v\n%s", file, err, out)
+	}
+}
+
+// serial is the number of the certificate.
+func (p pair) serial(t *testing.T) string {
+	t.Helper()
+	block, _ := pem.Decode(p.cert)
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert.SerialNumber.String()
+}
+
+// ends starts an Envoy that must end by itself, with a word on why.
+func ends(t *testing.T, raw []byte, why string) {
+	t.Helper()
+	p, err := process.Start(process.Options{Binary: envoytest.Binary(t), Bootstrap: raw})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Stop)
+	select {
+	case <-p.Done():
+	case <-time.After(envoytest.Patience):
+		t.Fatal("it still runs")
+	}
+	if err := p.Err(); err == nil || !strings.Contains(err.Error(), why) {
+		t.Errorf("it ended with %v, want %s in it", err, why)
 	}
 }

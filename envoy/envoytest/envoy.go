@@ -30,6 +30,8 @@ type Options struct {
 	Raw       func([]byte) []byte
 	// Concurrency is the number of workers; 0 = 1.
 	Concurrency int
+	// DrainTime is how long a graceful drain takes; 0 = Envoy's default.
+	DrainTime time.Duration
 	// Components sets log levels ("ext_authz:debug").
 	Components string
 }
@@ -104,7 +106,7 @@ func Start(t testing.TB, opts Options) *Envoy {
 	e := &Envoy{t: t, log: &buffer{}, output: &buffer{}}
 	e.Process, err = process.Start(process.Options{
 		Binary: Binary(t), Bootstrap: raw, Dir: Dir(t), Concurrency: opts.Concurrency,
-		Components: opts.Components, AccessLogFlush: 20 * time.Millisecond, Log: e.log, Output: e.output,
+		DrainTime: opts.DrainTime, Components: opts.Components, AccessLogFlush: 20 * time.Millisecond, Log: e.log, Output: e.output,
 	})
 	if err != nil {
 		t.Fatal(err)
