@@ -22,12 +22,13 @@ const (
 	inAuthorization
 	inHeader
 	inQuery
+	inSubprotocol
 )
 
 // kind returns the kind of credential that belongs in the place.
 func (p place) kind() keymanager.CredentialKind {
 	switch p {
-	case inAuthorization:
+	case inAuthorization, inSubprotocol:
 		return keymanager.AccessToken
 	case inHeader, inQuery:
 		return keymanager.APIKeyCredential
@@ -39,7 +40,7 @@ func (p place) kind() keymanager.CredentialKind {
 // findCredential returns the one credential in the places that the API takes,
 // or why there is none that can be used; where it was found is told in both
 // cases. It has not been checked yet.
-func findCredential(r *Request, query string, api *apis.API) (value string, at place, why Reason) {
+func findCredential(r *Request, query string, offered *offer, api *apis.API) (value string, at place, why Reason) {
 	found := 0
 	if api.TakesBearer && r.Authorization.Count > 0 {
 		// Two headers arrive joined by a comma, which no token has.
@@ -66,6 +67,13 @@ func findCredential(r *Request, query string, api *apis.API) (value string, at p
 			value, at = key, inQuery
 			found += n
 		}
+	}
+	if api.TakesSubprotocol && offered.count > 0 {
+		value, at = offered.token, inSubprotocol
+		if value == "" {
+			return "", at, malformedCredential
+		}
+		found += offered.count
 	}
 	switch found {
 	case 0:
@@ -127,12 +135,14 @@ var leaked = [...]string{envoy.QueryAPIKey, "access_token"}
 type toStrip struct {
 	authorization, apiKey bool
 	parameters            [len(leaked)]bool
+	protocols             protocols
 }
 
 // strip looks at every place, whether the API takes credentials from it or not.
 // Parameters of the query stay where they are none of ours: a back end may have
 // its own of that name, and taking one out makes Envoy sort the whole query.
-func strip(r *Request, query string, at place, tags Tags) (s toStrip) {
+func strip(r *Request, query string, offered *offer, at place, tags Tags) (s toStrip) {
+	s.protocols = offered.keep(at)
 	s.authorization = r.Authorization.Count > 0
 	s.apiKey = r.APIKey.Count > 0
 	if query == "" {

@@ -35,15 +35,16 @@ func begin(r *Request, api *apis.API, tags Tags) (d Decision, asks bool) {
 	if d.Reason = d.resource(r.Method, path); d.Reason != allowed {
 		return d, false
 	}
+	offered := readOffer(r.Subprotocols, tags)
 	if d.Resource.AuthType == keymanager.AuthNone {
 		d.anonymous()
-		d.strip = strip(r, query, nowhere, tags)
+		d.strip = strip(r, query, &offered, nowhere, tags)
 		return d, false
 	}
-	if d.Reason = d.credential(r, query, tags); d.Reason != allowed {
+	if d.Reason = d.credential(r, query, &offered, tags); d.Reason != allowed {
 		return d, false
 	}
-	d.strip = strip(r, query, d.place, tags)
+	d.strip = strip(r, query, &offered, d.place, tags)
 	d.Reason = Undecided
 	return d, true
 }
@@ -84,8 +85,8 @@ func (d *Decision) anonymous() {
 	}
 }
 
-func (d *Decision) credential(r *Request, query string, tags Tags) (why Reason) {
-	d.Credential.Value, d.place, why = findCredential(r, query, d.API)
+func (d *Decision) credential(r *Request, query string, offered *offer, tags Tags) (why Reason) {
+	d.Credential.Value, d.place, why = findCredential(r, query, offered, d.API)
 	if why != allowed {
 		return why
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"tollgate/authz/apis"
+	"tollgate/envoy"
 	"tollgate/keymanager"
 )
 
@@ -71,9 +72,12 @@ func (s *Server) Explain(ctx context.Context, q Question) (Explanation, error) {
 	}
 	r := Request{API: api.ID, Rev: api.Rev, Gateway: s.group, Method: q.Method, Path: q.Path}
 	if q.Credential != "" {
-		if s.tags.Check(keymanager.APIKeyCredential, q.Credential) {
+		switch {
+		case s.tags.Check(keymanager.APIKeyCredential, q.Credential):
 			r.APIKey.add(q.Credential)
-		} else {
+		case api.TakesSubprotocol && !api.TakesBearer:
+			r.Subprotocols = envoy.WebSocketToken + "," + q.Credential
+		default:
 			r.Authorization.add("Bearer " + q.Credential)
 		}
 	}
@@ -195,6 +199,8 @@ func (d *Decision) credentialDetail() string {
 		return "none is needed"
 	case d.place == inAuthorization:
 		return "an access token of ours in Authorization"
+	case d.place == inSubprotocol:
+		return "an access token of ours among the subprotocols"
 	default:
 		return "an API key of ours"
 	}

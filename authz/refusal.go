@@ -120,7 +120,7 @@ func (s *Server) challenge(d *Decision) string {
 		}
 	}
 	key := d.place == inHeader || d.place == inQuery
-	if d.API.TakesBearer {
+	if d.API.TakesBearer || d.API.TakesSubprotocol {
 		add("Bearer", !key)
 	}
 	if d.API.TakesKeyHeader || d.API.TakesKeyQuery {

@@ -33,6 +33,9 @@ type recipient struct {
 
 // of returns the answer for an allowed request.
 func (c *replies) of(d *Decision) *reply {
+	if d.strip.protocols.replace { // once for a connection, and the client chose the words
+		return newReply(d.ok())
+	}
 	to := recipient{api: d.API, strip: d.strip}
 	if d.Reason != allowedAnonymous {
 		to.grant = d.Verdict.Grant

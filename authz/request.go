@@ -21,6 +21,8 @@ type Request struct {
 	APIKey        Header
 	ClientAddress Header // x-envoy-external-address
 	Referer       Header
+	// Subprotocols are those that a WebSocket handshake offers; lines are joined.
+	Subprotocols string
 
 	RequestID   string
 	Accept      string
@@ -107,6 +109,11 @@ func (r *Request) header(name, value string, ok bool) bool {
 		r.ClientAddress.add(value)
 	case envoy.HeaderReferer:
 		r.Referer.add(value)
+	case envoy.HeaderWebSocketProtocol:
+		if r.Subprotocols != "" {
+			value = r.Subprotocols + "," + value
+		}
+		r.Subprotocols = value
 	case envoy.HeaderRequestID:
 		r.RequestID = value
 	case envoy.HeaderAccept:

@@ -20,6 +20,7 @@ const (
 
 	okHeaders          = 2 // OkHttpResponse
 	okHeadersToRemove  = 5
+	okResponseHeaders  = 6
 	okParametersRemove = 8
 
 	deniedStatus  = 1 // DeniedHttpResponse
@@ -34,6 +35,8 @@ const (
 	// overwrite is OVERWRITE_IF_EXISTS_OR_ADD. It is always set: what an unset
 	// one means differs between versions of Envoy.
 	overwrite = 2
+	// addIfAbsent is ADD_IF_ABSENT.
+	addIfAbsent = 1
 
 	structFields = 1 // google.protobuf.Struct
 	valueString  = 3 // google.protobuf.Value
@@ -66,6 +69,7 @@ func (d *Decision) ok() []byte {
 	if d.strip.apiKey {
 		b = appendString(b, okHeadersToRemove, envoy.HeaderAPIKey)
 	}
+	b = appendProtocols(b, d.strip.protocols)
 	for i, yes := range d.strip.parameters {
 		if yes {
 			b = appendString(b, okParametersRemove, leaked[i])
@@ -150,9 +154,13 @@ func appendMetadata(b []byte, id *identity, reason string) []byte {
 	return closeMessage(b, at)
 }
 
-// appendHeader writes one HeaderValueOption. A header without a value is left
-// out.
+// appendHeader writes one HeaderValueOption that overwrites. A header without a
+// value is left out.
 func appendHeader(b []byte, field int, name, value string) []byte {
+	return appendHeaderAs(b, field, overwrite, name, value)
+}
+
+func appendHeaderAs(b []byte, field int, action byte, name, value string) []byte {
 	if value == "" {
 		return b
 	}
@@ -163,5 +171,5 @@ func appendHeader(b []byte, field int, name, value string) []byte {
 	b = protowire.AppendVarint(b, uint64(inner))
 	b = appendString(b, pairKey, name)
 	b = appendString(b, pairValue, value)
-	return append(b, optionAction<<3, overwrite)
+	return append(b, optionAction<<3, action)
 }

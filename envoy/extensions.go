@@ -46,6 +46,10 @@ const (
 	HeaderOrigin        = "origin"
 	HeaderAccept        = "accept"
 	HeaderContentType   = "content-type"
+	// HeaderWebSocketProtocol lists subprotocols (RFC 6455 section 11.3.4), in
+	// which WebSocketToken announces that an access token comes next.
+	HeaderWebSocketProtocol = "sec-websocket-protocol"
+	WebSocketToken          = "tollgate.bearer"
 	// QueryAPIKey is the query parameter of an API key, by its raw name.
 	QueryAPIKey = "apikey"
 )

@@ -108,7 +108,7 @@ func authzFilter() *extauthzv3.ExtAuthz {
 			DisallowAll:     wrapperspb.Bool(true),
 			DisallowIsError: wrapperspb.Bool(true),
 			AllowExpression: &matcherv3.RegexMatcher{
-				Regex: envoy.HeaderPrefix + ".*|x-jwt-assertion|authorization|apikey|internal-key|dpop|sec-websocket-protocol",
+				Regex: envoy.HeaderPrefix + ".*|x-jwt-assertion|authorization|apikey|internal-key|dpop|" + envoy.HeaderWebSocketProtocol,
 			},
 		},
 	}
@@ -120,7 +120,7 @@ func authzHeaders() []string {
 		envoy.HeaderAuthorization, envoy.HeaderAPIKey, "internal-key", "dpop",
 		envoy.HeaderRequestID, envoy.HeaderClientAddress,
 		envoy.HeaderOrigin, envoy.HeaderReferer, envoy.HeaderAccept,
-		"upgrade", envoy.HeaderContentType, "sec-websocket-protocol", "traceparent",
+		"upgrade", envoy.HeaderContentType, envoy.HeaderWebSocketProtocol, "traceparent",
 	}
 }
 

@@ -25,7 +25,7 @@ type API struct {
 	MaxStale time.Duration
 
 	// Where credentials are taken from.
-	TakesBearer, TakesKeyHeader, TakesKeyQuery bool
+	TakesBearer, TakesKeyHeader, TakesKeyQuery, TakesSubprotocol bool
 	// Which environments have an endpoint.
 	Production, Sandbox bool
 
@@ -40,21 +40,22 @@ type API struct {
 // what it does not understand makes the API Broken.
 func compile(a *keymanager.API) *API {
 	out := &API{
-		ID:             a.ID,
-		Organization:   a.Organization,
-		Name:           a.Name,
-		Version:        a.Version,
-		Hosts:          a.Hosts,
-		BasePath:       a.BasePath(),
-		Blocked:        a.State == keymanager.StateBlocked,
-		Uncached:       a.Cache != keymanager.CacheDefault,
-		Rev:            a.Position,
-		MaxStale:       maxStale(a.MaxStale),
-		TakesBearer:    a.Takes(keymanager.SchemeOAuth2),
-		TakesKeyHeader: a.Takes(keymanager.SchemeAPIKey),
-		TakesKeyQuery:  a.Takes(keymanager.SchemeAPIKeyQuery),
-		Production:     len(a.Production) > 0,
-		Sandbox:        len(a.Sandbox) > 0,
+		ID:               a.ID,
+		Organization:     a.Organization,
+		Name:             a.Name,
+		Version:          a.Version,
+		Hosts:            a.Hosts,
+		BasePath:         a.BasePath(),
+		Blocked:          a.State == keymanager.StateBlocked,
+		Uncached:         a.Cache != keymanager.CacheDefault,
+		Rev:              a.Position,
+		MaxStale:         maxStale(a.MaxStale),
+		TakesBearer:      a.Takes(keymanager.SchemeOAuth2),
+		TakesKeyHeader:   a.Takes(keymanager.SchemeAPIKey),
+		TakesKeyQuery:    a.Takes(keymanager.SchemeAPIKeyQuery),
+		TakesSubprotocol: a.Takes(keymanager.SchemeOAuth2WebSocket),
+		Production:       len(a.Production) > 0,
+		Sandbox:          len(a.Sandbox) > 0,
 	}
 	if !strings.HasPrefix(out.BasePath, "/") || strings.HasSuffix(out.BasePath, "/") {
 		out.Broken = fmt.Errorf("base path %q does not start with \"/\" or ends with it", out.BasePath)
