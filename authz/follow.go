@@ -25,9 +25,23 @@ const (
 	reportTimeout = time.Second
 )
 
-// Run follows the catalog and the revocations and reports to the key manager,
-// until ctx ends. It opens broken streams again.
+// Run follows the catalog and the revocations, reports to the key manager, and
+// watches over decisions, until ctx ends. It opens broken streams again. When
+// decisions hang it returns ErrHung at once, without waiting for anything that
+// may hang too.
 func (s *Server) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	watched, followed := make(chan error, 1), make(chan error, 1)
+	go func() { watched <- s.watch(ctx) }()
+	go func() { followed <- s.followAll(ctx) }()
+	if err := <-watched; err != nil {
+		return err
+	}
+	return <-followed
+}
+
+func (s *Server) followAll(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		s.follow(ctx, "catalog", &s.contact.catalog, func(ctx context.Context) error {

@@ -20,6 +20,7 @@ type recorder struct {
 	stages    [numStages]histogram
 
 	ahead, behind counter // routes older and newer than the catalog here
+	strangers     counter // callers that are refused in the handshake
 	complained    atomic.Int64
 }
 
@@ -116,13 +117,15 @@ var (
 	positionDesc    = desc("position", "Number of the last event that has taken effect, by stream.", "stream")
 	clockDesc       = desc("clock_skew_seconds", "The key manager's clock minus the clock here.")
 	apisDesc        = desc("apis", "APIs in the table, and those of them that are not decided: described in a way that cannot be used (broken), without contact for too long (blind).", "state")
+	underWayDesc    = desc("checks_under_way", "Checks that have begun and not ended.")
+	strangersDesc   = desc("callers_refused_total", "Connections that were refused because the caller's certificate is not that of a gateway of this group.")
 	deadEntriesDesc = desc("dead_entries", "What is refused until it expires, by kind (token, other).", "kind")
 )
 
 // Describe implements prometheus.Collector.
 func (s *Server) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{decisionsDesc, secondsDesc, skewDesc, phaseDesc, lagDesc, catalogLagDesc,
-		eventsDesc, positionDesc, clockDesc, apisDesc, deadEntriesDesc} {
+		eventsDesc, positionDesc, clockDesc, apisDesc, underWayDesc, strangersDesc, deadEntriesDesc} {
 		ch <- d
 	}
 }
@@ -163,6 +166,8 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 	send(apisDesc, prometheus.GaugeValue, float64(all), "all")
 	send(apisDesc, prometheus.GaugeValue, float64(broken), "broken")
 	send(apisDesc, prometheus.GaugeValue, float64(s.blindAPIs(now)), "blind")
+	send(underWayDesc, prometheus.GaugeValue, float64(s.gate.inside()))
+	send(strangersDesc, prometheus.CounterValue, float64(s.record.strangers.value()))
 	tokens, others := s.revoked.Len()
 	send(deadEntriesDesc, prometheus.GaugeValue, float64(tokens), "token")
 	send(deadEntriesDesc, prometheus.GaugeValue, float64(others), "other")

@@ -27,6 +27,8 @@ const (
 	DefaultRealm                = "tollgate"
 	DefaultStreamWorkers        = 64
 	DefaultMaxConcurrentStreams = 256
+	DefaultMaxConcurrentChecks  = 4096
+	DefaultWatchdog             = 10 * time.Second
 
 	// maxCheck bounds a CheckRequest. Envoy's own limit on headers is 32 KiB.
 	maxCheck = 256 << 10
@@ -39,7 +41,9 @@ type Options struct {
 
 	// Validator is asked about credentials, with caches before it; Uncached
 	// without any, for APIs whose verdicts must not be cached. With caching
-	// switched off both are the same.
+	// switched off both are the same. A method Probe() of Validator is called
+	// by the watchdog: it takes the locks that an answer from memory takes, and
+	// waits for nobody.
 	Validator, Uncached keymanager.Validator
 	Catalog             keymanager.Catalog
 	Revocations         keymanager.Revocations
@@ -47,7 +51,8 @@ type Options struct {
 	Tags                Tags
 
 	// MaxStale is how long authz decides from what it knows without a word from
-	// the key manager; then every answer is 503.
+	// the key manager; then every answer is 503. Contact does not count as lost
+	// before 3 s. An API's own MaxStale goes before it.
 	MaxStale time.Duration
 	// CatalogWait is how long a request waits for the catalog when its route is
 	// newer.
@@ -58,6 +63,15 @@ type Options struct {
 
 	StreamWorkers        uint32 // goroutines kept for calls
 	MaxConcurrentStreams uint32 // of one connection of Envoy
+	MaxConcurrentChecks  int    // of all connections: what is beyond is 503
+
+	// TrustDomain of the certificates of callers from other machines (Remote).
+	TrustDomain string
+
+	// Watchdog is how long a probe of the decision path may last. Then OnHung
+	// is called, and Run returns ErrHung: the process must end at once.
+	Watchdog time.Duration
+	OnHung   func()
 
 	Now    func() time.Time
 	Logger *slog.Logger
@@ -77,6 +91,11 @@ type Server struct {
 	realm       string
 	now         func() time.Time
 	log         *slog.Logger
+
+	options  Options
+	watchdog time.Duration
+	onHung   func()
+	gate     *gate
 
 	apis    *apis.Table
 	revoked *revoked.Set
@@ -98,8 +117,8 @@ func New(o Options) (*Server, error) {
 		return nil, errors.New("authz: Validator, Uncached, Catalog, Revocations and Gateways are required")
 	case o.Tags == nil || o.Now == nil || o.Logger == nil || o.ID == "":
 		return nil, errors.New("authz: ID, Tags, Now and Logger are required")
-	case o.MaxStale < 0 || o.CatalogWait < 0:
-		return nil, errors.New("authz: MaxStale and CatalogWait must not be negative")
+	case o.MaxStale < 0 || o.CatalogWait < 0 || o.Watchdog < 0 || o.MaxConcurrentChecks < 0:
+		return nil, errors.New("authz: MaxStale, CatalogWait, Watchdog and MaxConcurrentChecks must not be negative")
 	}
 	s := &Server{
 		id: o.ID, group: o.Group,
@@ -111,6 +130,10 @@ func New(o Options) (*Server, error) {
 		realm:       orDefault(o.Realm, DefaultRealm),
 		now:         o.Now,
 		log:         o.Logger,
+		options:     o,
+		watchdog:    max(orDefault(o.Watchdog, DefaultWatchdog), watchdogTicks),
+		onHung:      o.OnHung,
+		gate:        newGate(orDefault(o.MaxConcurrentChecks, DefaultMaxConcurrentChecks)),
 		apis:        apis.New(o.Logger),
 		revoked:     revoked.New(o.MaxDeadTokens),
 		contact:     contact{started: o.Now()},
@@ -120,7 +143,7 @@ func New(o Options) (*Server, error) {
 		wake:        make(chan struct{}, 1),
 	}
 	s.setHealth(false)
-	s.grpc = sync.OnceValue(func() *grpc.Server { return s.serverFor(o) })
+	s.grpc = sync.OnceValue(func() *grpc.Server { return s.serverFor() })
 	return s, nil
 }
 
@@ -132,12 +155,15 @@ func orDefault[T comparable](v, def T) T {
 	return v
 }
 
-// GRPC returns the server of ext_authz and grpc.health.v1, always the same, for
-// its owner to serve and to stop. It has goroutines from the first call on.
+// GRPC returns the server of ext_authz and grpc.health.v1 for a Unix socket,
+// always the same, for its owner to serve and to stop. It has goroutines from
+// the first call on. Connections have no end: nothing is to be balanced, and
+// whoever may open the socket may call.
 func (s *Server) GRPC() *grpc.Server { return s.grpc() }
 
-func (s *Server) serverFor(o Options) *grpc.Server {
-	g := grpc.NewServer(
+func (s *Server) serverFor(more ...grpc.ServerOption) *grpc.Server {
+	o := &s.options
+	g := grpc.NewServer(append([]grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.NumStreamWorkers(orDefault(o.StreamWorkers, DefaultStreamWorkers)),
 		grpc.MaxConcurrentStreams(orDefault(o.MaxConcurrentStreams, DefaultMaxConcurrentStreams)),
@@ -145,7 +171,7 @@ func (s *Server) serverFor(o Options) *grpc.Server {
 		// Envoy pings every 15 s, also without a call; more eager pings would
 		// get it disconnected.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-	)
+	}, more...)...)
 	g.RegisterService(&service, s)
 	grpc_health_v1.RegisterHealthServer(g, s.health)
 	return g
@@ -173,7 +199,15 @@ func (s *Server) check(ctx context.Context, message string) (answer *reply) {
 		}
 	}()
 	d := Decision{Reason: malformedCheck}
-	if r.parse(message) {
+	cell, admitted := s.gate.enter(ctx)
+	if admitted {
+		defer s.gate.leave(cell)
+	}
+	switch {
+	case !r.parse(message):
+	case !admitted:
+		d.Reason = overloaded
+	default:
 		d = s.decide(ctx, &r, begun, s.validator)
 	}
 	answer = s.answer(&r, &d)
