@@ -14,6 +14,7 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
 
@@ -28,6 +29,7 @@ type client struct {
 	addr  string
 	id    string
 	group string
+	creds credentials.TransportCredentials
 
 	mu        sync.Mutex
 	has       [kinds]map[string]*discoveryv3.Resource
@@ -49,7 +51,7 @@ type client struct {
 }
 
 func newClient(t testing.TB, addr, id string) *client {
-	c := &client{t: t, addr: addr, id: id, group: "default"}
+	c := &client{t: t, addr: addr, id: id, group: "default", creds: insecure.NewCredentials()}
 	for k := range kinds {
 		c.has[k] = map[string]*discoveryv3.Resource{}
 	}
@@ -68,16 +70,25 @@ func (c *client) node() *corev3.Node {
 // dial opens a stream, after the end of an earlier one.
 func (c *client) dial() {
 	c.t.Helper()
+	if err := c.open(); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// open is dial whose failure is looked at.
+func (c *client) open() error {
 	c.disconnect()
-	conn, err := grpc.NewClient(c.addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	conn, err := grpc.NewClient(c.addr, grpc.WithTransportCredentials(c.creds),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30)))
 	if err != nil {
-		c.t.Fatal(err)
+		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
 	if err != nil {
-		c.t.Fatal(err)
+		cancel()
+		_ = conn.Close()
+		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -86,6 +97,7 @@ func (c *client) dial() {
 		cancel()
 		_ = conn.Close()
 	}
+	return nil
 }
 
 // connect opens a stream and subscribes to clusters and listeners; tables

@@ -137,10 +137,3 @@ func TestEnvoyChangesOverToAnotherServer(t *testing.T) {
 		t.Errorf("answers %v: %v", seen, l.first)
 	}
 }
-
-// sent returns how many resources, and responses, have gone out.
-func (r *running) sent() (resources, responses int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.resources, r.responses
-}

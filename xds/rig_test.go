@@ -2,6 +2,7 @@ package xds
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"maps"
 	"net"
@@ -224,6 +225,12 @@ func (s sending) SendMsg(m any) error {
 // serve starts a Server of one group, "default", on a loopback port.
 func serve(t testing.TB, c *catalog, change ...func(*Options)) *running {
 	t.Helper()
+	return serveTLS(t, c, nil, change...)
+}
+
+// serveTLS serves with mutual TLS.
+func serveTLS(t testing.TB, c *catalog, secure *tls.Config, change ...func(*Options)) *running {
+	t.Helper()
 	r := &running{t: t, catalog: c, gateways: &gateways{}}
 	o := Options{
 		ID: "xds-1", Catalog: c, Gateways: r.gateways, Now: time.Now,
@@ -244,7 +251,7 @@ func serve(t testing.TB, c *catalog, change ...func(*Options)) *running {
 		t.Fatal(err)
 	}
 	r.addr = lis.Addr().String()
-	r.grpc = grpc.NewServer(append(ServerOptions(nil), grpc.ChainStreamInterceptor(
+	r.grpc = grpc.NewServer(append(ServerOptions(secure), grpc.ChainStreamInterceptor(
 		func(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 			return handler(srv, sending{s, r})
 		}))...)
@@ -273,6 +280,13 @@ func serve(t testing.TB, c *catalog, change ...func(*Options)) *running {
 	}
 	t.Cleanup(r.end)
 	return r
+}
+
+// sent returns how many resources, and responses, have gone out.
+func (r *running) sent() (resources, responses int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.resources, r.responses
 }
 
 // waitReady waits until the catalog is loaded.
