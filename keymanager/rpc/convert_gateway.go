@@ -29,6 +29,7 @@ func stateTo(s keymanager.GatewayState) (*pb.GatewayState, error) {
 		Group:     s.Group,
 		Phase:     write(&c, gatewayPhases, s.Phase),
 		Confirmed: positionTo(s.Confirmed),
+		Lag:       optionalTo(s.Lag),
 		Nodes: each(s.Nodes, func(n keymanager.NodeState) *pb.NodeState {
 			return &pb.NodeState{
 				Id: text(n.ID), Group: text(n.Group), Version: text(n.Version), Connected: n.Connected,
@@ -48,6 +49,7 @@ func stateFrom(m *pb.GatewayState) (keymanager.GatewayState, error) {
 		Group:     m.GetGroup(),
 		Phase:     read(&c, gatewayPhases, m.GetPhase()),
 		Confirmed: c.positionFrom(m.GetConfirmed()),
+		Lag:       c.optionalFrom(m.GetLag()),
 		Nodes: each(m.GetNodes(), func(n *pb.NodeState) keymanager.NodeState {
 			return keymanager.NodeState{
 				ID: n.GetId(), Group: n.GetGroup(), Version: n.GetVersion(), Connected: n.GetConnected(),

@@ -3439,6 +3439,7 @@ type GatewayState struct {
 	Confirmed     *Position              `protobuf:"bytes,5,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
 	Nodes         []*NodeState           `protobuf:"bytes,6,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	Rejected      []*RejectedResource    `protobuf:"bytes,7,rep,name=rejected,proto3" json:"rejected,omitempty"`
+	Lag           *durationpb.Duration   `protobuf:"bytes,8,opt,name=lag,proto3" json:"lag,omitempty"` // none = 0
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3518,6 +3519,13 @@ func (x *GatewayState) GetNodes() []*NodeState {
 func (x *GatewayState) GetRejected() []*RejectedResource {
 	if x != nil {
 		return x.Rejected
+	}
+	return nil
+}
+
+func (x *GatewayState) GetLag() *durationpb.Duration {
+	if x != nil {
+		return x.Lag
 	}
 	return nil
 }
@@ -3899,7 +3907,7 @@ const file_keymanager_proto_rawDesc = "" +
 	"\x04whatJ\x05\bd\x10\xc8\x01\"R\n" +
 	"\rReportRequest\x12:\n" +
 	"\x05state\x18\x01 \x01(\v2$.tollgate.keymanager.v1.GatewayStateR\x05stateJ\x05\bd\x10\xc8\x01\"\x17\n" +
-	"\x0eReportResponseJ\x05\bd\x10\xc8\x01\"\xef\x02\n" +
+	"\x0eReportResponseJ\x05\bd\x10\xc8\x01\"\x9c\x03\n" +
 	"\fGatewayState\x127\n" +
 	"\x04kind\x18\x01 \x01(\x0e2#.tollgate.keymanager.v1.GatewayKindR\x04kind\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
@@ -3907,7 +3915,8 @@ const file_keymanager_proto_rawDesc = "" +
 	"\x05phase\x18\x04 \x01(\x0e2$.tollgate.keymanager.v1.GatewayPhaseR\x05phase\x12>\n" +
 	"\tconfirmed\x18\x05 \x01(\v2 .tollgate.keymanager.v1.PositionR\tconfirmed\x127\n" +
 	"\x05nodes\x18\x06 \x03(\v2!.tollgate.keymanager.v1.NodeStateR\x05nodes\x12D\n" +
-	"\brejected\x18\a \x03(\v2(.tollgate.keymanager.v1.RejectedResourceR\brejectedJ\x05\bd\x10\xc8\x01\"\xfc\x01\n" +
+	"\brejected\x18\a \x03(\v2(.tollgate.keymanager.v1.RejectedResourceR\brejected\x12+\n" +
+	"\x03lag\x18\b \x01(\v2\x19.google.protobuf.DurationR\x03lagJ\x05\bd\x10\xc8\x01\"\xfc\x01\n" +
 	"\tNodeState\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x18\n" +
@@ -4167,22 +4176,23 @@ var file_keymanager_proto_depIdxs = []int32{
 	18, // 68: tollgate.keymanager.v1.GatewayState.confirmed:type_name -> tollgate.keymanager.v1.Position
 	49, // 69: tollgate.keymanager.v1.GatewayState.nodes:type_name -> tollgate.keymanager.v1.NodeState
 	50, // 70: tollgate.keymanager.v1.GatewayState.rejected:type_name -> tollgate.keymanager.v1.RejectedResource
-	18, // 71: tollgate.keymanager.v1.NodeState.acknowledged:type_name -> tollgate.keymanager.v1.Position
-	50, // 72: tollgate.keymanager.v1.NodeState.rejected:type_name -> tollgate.keymanager.v1.RejectedResource
-	52, // 73: tollgate.keymanager.v1.RejectedResource.since:type_name -> google.protobuf.Timestamp
-	19, // 74: tollgate.keymanager.v1.KeyManager.Validate:input_type -> tollgate.keymanager.v1.ValidateRequest
-	26, // 75: tollgate.keymanager.v1.KeyManager.Watch:input_type -> tollgate.keymanager.v1.WatchRequest
-	41, // 76: tollgate.keymanager.v1.KeyManager.Follow:input_type -> tollgate.keymanager.v1.FollowRequest
-	46, // 77: tollgate.keymanager.v1.KeyManager.Report:input_type -> tollgate.keymanager.v1.ReportRequest
-	20, // 78: tollgate.keymanager.v1.KeyManager.Validate:output_type -> tollgate.keymanager.v1.ValidateResponse
-	27, // 79: tollgate.keymanager.v1.KeyManager.Watch:output_type -> tollgate.keymanager.v1.WatchResponse
-	42, // 80: tollgate.keymanager.v1.KeyManager.Follow:output_type -> tollgate.keymanager.v1.FollowResponse
-	47, // 81: tollgate.keymanager.v1.KeyManager.Report:output_type -> tollgate.keymanager.v1.ReportResponse
-	78, // [78:82] is the sub-list for method output_type
-	74, // [74:78] is the sub-list for method input_type
-	74, // [74:74] is the sub-list for extension type_name
-	74, // [74:74] is the sub-list for extension extendee
-	0,  // [0:74] is the sub-list for field type_name
+	53, // 71: tollgate.keymanager.v1.GatewayState.lag:type_name -> google.protobuf.Duration
+	18, // 72: tollgate.keymanager.v1.NodeState.acknowledged:type_name -> tollgate.keymanager.v1.Position
+	50, // 73: tollgate.keymanager.v1.NodeState.rejected:type_name -> tollgate.keymanager.v1.RejectedResource
+	52, // 74: tollgate.keymanager.v1.RejectedResource.since:type_name -> google.protobuf.Timestamp
+	19, // 75: tollgate.keymanager.v1.KeyManager.Validate:input_type -> tollgate.keymanager.v1.ValidateRequest
+	26, // 76: tollgate.keymanager.v1.KeyManager.Watch:input_type -> tollgate.keymanager.v1.WatchRequest
+	41, // 77: tollgate.keymanager.v1.KeyManager.Follow:input_type -> tollgate.keymanager.v1.FollowRequest
+	46, // 78: tollgate.keymanager.v1.KeyManager.Report:input_type -> tollgate.keymanager.v1.ReportRequest
+	20, // 79: tollgate.keymanager.v1.KeyManager.Validate:output_type -> tollgate.keymanager.v1.ValidateResponse
+	27, // 80: tollgate.keymanager.v1.KeyManager.Watch:output_type -> tollgate.keymanager.v1.WatchResponse
+	42, // 81: tollgate.keymanager.v1.KeyManager.Follow:output_type -> tollgate.keymanager.v1.FollowResponse
+	47, // 82: tollgate.keymanager.v1.KeyManager.Report:output_type -> tollgate.keymanager.v1.ReportResponse
+	79, // [79:83] is the sub-list for method output_type
+	75, // [75:79] is the sub-list for method input_type
+	75, // [75:75] is the sub-list for extension type_name
+	75, // [75:75] is the sub-list for extension extendee
+	0,  // [0:75] is the sub-list for field type_name
 }
 
 func init() { file_keymanager_proto_init() }
