@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -42,8 +44,8 @@ type RedisOptions struct {
 // concurrent use.
 //
 // Look-ups wait for Redis at most Timeout, and not at all once a few in a row
-// have failed, until Run finds that Redis answers again. What was learned is
-// written by Run too: an answer never waits for it.
+// have failed, until Run finds that Redis answers again. No answer waits for
+// what was learned to be written.
 type Redis struct {
 	next        keymanager.Validator
 	client      redis.UniversalClient
@@ -54,14 +56,17 @@ type Redis struct {
 	rand        io.Reader
 	log         *slog.Logger
 
+	running  atomic.Bool // Run is
+	lanes    *lanes      // nil with a cluster
 	breaker  breaker
 	writes   chan redisWrite
+	plain    sync.Pool // of *[2048]byte
 	damage   occasionally
 	unstored occasionally
 	figures  *redisFigures
 }
 
-// NewRedis returns a Redis before o.Next. Its Run must run.
+// NewRedis returns a Redis before o.Next. It is not used until Run runs.
 func NewRedis(o RedisOptions) (*Redis, error) {
 	switch {
 	case o.Next == nil || o.Client == nil || o.Keys == nil || o.Now == nil || o.Rand == nil || o.Logger == nil:
@@ -75,17 +80,22 @@ func NewRedis(o RedisOptions) (*Redis, error) {
 	if timeout < MinRedisTimeout || timeout > MaxRedisTimeout {
 		return nil, fmt.Errorf("cache: the timeout of a Redis must be from %s to %s, got %s", MinRedisTimeout, MaxRedisTimeout, timeout)
 	}
-	return &Redis{
+	r := &Redis{
 		next: o.Next, client: o.Client, keys: o.Keys, timeout: timeout,
 		ttl: orDefault(o.TTL, DefaultTTL), negTTL: orDefault(o.NegativeTTL, DefaultNegativeTTL),
 		now: o.Now, rand: o.Rand, log: o.Logger,
-		breaker: newBreaker(), writes: make(chan redisWrite, maxRedisWrites), figures: newRedisFigures(),
-	}, nil
+		breaker: newBreaker(2 * timeout), writes: make(chan redisWrite, maxRedisWrites), figures: newRedisFigures(),
+	}
+	// In a cluster a round trip for many would wait for the slowest node.
+	if _, cluster := o.Client.(*redis.ClusterClient); !cluster {
+		r.lanes = newLanes(o.Client)
+	}
+	return r, nil
 }
 
 // Validate implements keymanager.Validator.
 func (r *Redis) Validate(ctx context.Context, q keymanager.Query) (*keymanager.Verdict, error) {
-	if r.breaker.isOpen() {
+	if r.breaker.isOpen() || !r.running.Load() {
 		r.figures.lookups[resultSkipped].Add(1)
 		return r.next.Validate(ctx, q)
 	}
@@ -114,12 +124,7 @@ func (r *Redis) get(ctx context.Context, q keymanager.Query, p *place) (*keymana
 	if result != resultHit {
 		return nil, result
 	}
-	var space [1024]byte
-	plain, err := p.open(space[:0], value)
-	var s *stored
-	if err == nil {
-		s, err = decodeStored(plain)
-	}
+	s, err := r.open(p, value)
 	if err != nil {
 		r.damaged()
 		return nil, resultDamaged
@@ -137,12 +142,24 @@ func (r *Redis) get(ctx context.Context, q keymanager.Query, p *place) (*keymana
 	}
 }
 
+// open decodes a value.
+func (r *Redis) open(p *place, value []byte) (*stored, error) {
+	space, ok := r.plain.Get().(*[2048]byte)
+	if !ok {
+		space = new([2048]byte)
+	}
+	defer r.plain.Put(space)
+	plain, err := p.open(space[:0], value)
+	if err != nil {
+		return nil, err
+	}
+	return decodeStored(plain)
+}
+
 // ask reads one value, and tells the breaker how that went.
 func (r *Redis) ask(ctx context.Context, name string) ([]byte, redisResult) {
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
-	defer cancel()
 	begun := r.now()
-	value, err := r.client.Get(ctx, name).Bytes()
+	value, err := r.fetch(ctx, name)
 	r.figures.seconds.Observe(r.now().Sub(begun).Seconds())
 	switch {
 	case err == nil:
@@ -155,16 +172,25 @@ func (r *Redis) ask(ctx context.Context, name string) ([]byte, redisResult) {
 		r.breaker.succeeded()
 		r.damaged()
 		return nil, resultDamaged
-	case errors.Is(ctx.Err(), context.Canceled): // the caller's doing
+	case ctx.Err() != nil: // the caller's doing
 		return nil, resultError
 	}
-	if r.breaker.failed() {
+	if r.breaker.failed(r.now()) {
 		r.opened(err)
 	}
 	if isTimeout(err) {
 		return nil, resultTimeout
 	}
 	return nil, resultError
+}
+
+func (r *Redis) fetch(ctx context.Context, name string) ([]byte, error) {
+	if r.lanes != nil {
+		return r.lanes.get(ctx, name, r.timeout)
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
+	return r.client.Get(ctx, name).Bytes()
 }
 
 // damaged tells of a value that is of no use.
@@ -175,11 +201,19 @@ func (r *Redis) damaged() {
 	}
 }
 
-// Run writes what was learned, and finds out when Redis answers again. It ends
-// with ctx; what is not written then is lost, which costs its next reader a
-// call of the key manager.
+// Run talks to Redis: it looks up, writes what was learned, and finds out when
+// Redis answers again. It ends with ctx; what is not written then is lost, which
+// costs its next reader a call of the key manager.
 func (r *Redis) Run(ctx context.Context) error {
+	r.running.Store(true)
+	defer r.running.Store(false)
 	g, ctx := errgroup.WithContext(ctx)
+	for range redisLanes {
+		if r.lanes == nil {
+			break
+		}
+		g.Go(func() error { r.lanes.run(ctx); return nil })
+	}
 	g.Go(func() error { r.write(ctx); return nil })
 	g.Go(func() error { r.watch(ctx); return nil })
 	return g.Wait()

@@ -12,12 +12,16 @@ import (
 )
 
 const (
-	// redisFailures in a row, of look-ups and probes, open the breaker.
-	redisFailures = 5
+	// redisFailures in a row, of look-ups and probes, open the breaker, unless
+	// they come within twice the time that a look-up may take: one hiccup that
+	// many wait for is one failure.
+	redisFailures = 3
+	// suspectWait is between probes while the breaker is not open yet.
+	suspectWait = 10 * time.Millisecond
 	// A probe that failed is followed by the next after a wait that doubles
 	// from the one to the other, give or take half of it.
 	minProbeWait = 100 * time.Millisecond
-	maxProbeWait = time.Second
+	maxProbeWait = 800 * time.Millisecond
 	// connectTimeout is what making a connection for a probe may take, apart
 	// from the probe.
 	connectTimeout = time.Second
@@ -25,12 +29,16 @@ const (
 
 // breaker is open while Redis is not asked.
 type breaker struct {
+	span     time.Duration // how long it must have failed at least
 	open     atomic.Bool
 	failures atomic.Int32
+	first    atomic.Int64  // when the first failure in a row was, Unix nanoseconds
 	wake     chan struct{} // capacity 1: there is something to probe
 }
 
-func newBreaker() breaker { return breaker{wake: make(chan struct{}, 1)} }
+func newBreaker(span time.Duration) breaker {
+	return breaker{span: span, wake: make(chan struct{}, 1)}
+}
 
 func (b *breaker) isOpen() bool { return b.open.Load() }
 
@@ -41,13 +49,16 @@ func (b *breaker) succeeded() {
 }
 
 // failed reports whether this failure is the one that opened the breaker.
-func (b *breaker) failed() bool {
+func (b *breaker) failed(now time.Time) bool {
 	n := b.failures.Add(1)
+	if n == 1 {
+		b.first.Store(now.UnixNano())
+	}
 	select {
 	case b.wake <- struct{}{}:
 	default:
 	}
-	return n >= redisFailures && b.open.CompareAndSwap(false, true)
+	return n >= redisFailures && now.UnixNano()-b.first.Load() >= int64(b.span) && b.open.CompareAndSwap(false, true)
 }
 
 // watch probes after a failure: at once, so that a Redis that hangs is found
@@ -61,11 +72,10 @@ func (r *Redis) watch(ctx context.Context) {
 		}
 		wait := minProbeWait
 		for r.breaker.failures.Load() > 0 || r.breaker.isOpen() {
-			if r.breaker.isOpen() {
-				if !pause(ctx, wait) {
-					return
-				}
-				wait = min(2*wait, maxProbeWait)
+			if !r.breaker.isOpen() {
+				pause(ctx, suspectWait)
+			} else if pause(ctx, wait); wait < maxProbeWait {
+				wait *= 2
 			}
 			if err := r.probe(ctx); ctx.Err() != nil {
 				return
@@ -74,7 +84,7 @@ func (r *Redis) watch(ctx context.Context) {
 				if r.breaker.open.CompareAndSwap(true, false) {
 					r.log.Info("Redis answers again: verdicts come from it, and go there")
 				}
-			} else if r.breaker.failed() {
+			} else if r.breaker.failed(r.now()) {
 				r.opened(err)
 			}
 		}
@@ -102,15 +112,13 @@ func (r *Redis) opened(err error) {
 	r.log.Warn("Redis does not answer in time: the key manager is asked instead, until it does. "+adviceFor(err), "error", err)
 }
 
-// pause waits for about d. It reports false when ctx ended.
-func pause(ctx context.Context, d time.Duration) bool {
+// pause waits for about d, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d/2 + rand.N(d)) //nolint:gosec // not a secret
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return true
 	case <-ctx.Done():
-		return false
 	}
 }
 

@@ -4,7 +4,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hmac"
-	"crypto/sha512"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"hash"
@@ -14,17 +14,17 @@ import (
 	"tollgate/keymanager"
 )
 
-// A place in Redis is named by RedisPrefix and a keyed digest of the query, so
-// that a name tells nothing about a credential, and nobody without the Redis
-// key can name the place of one. What is there is
+// A place in Redis is named by RedisPrefix and a keyed digest (HMAC-SHA256) of
+// the query, so that a name tells nothing about a credential, and nobody without
+// the Redis key can name the place of one. What is there is
 //
 //	version (1 byte), id of the Redis key (1), nonce (12), sealed verdict, tag (16)
 //
-// sealed with AES-256-GCM. The AEAD key is the other half of the digest: each
-// place has its own, so that a value opens nowhere but where it was written,
-// reading it takes the credential besides the Redis key, and random nonces need
-// never be counted over a fleet. The name and the first two bytes are
-// authenticated too.
+// sealed with AES-256-GCM. The AEAD key is another keyed digest of the query:
+// each place has its own, so that a value opens nowhere but where it was
+// written, reading it takes the credential besides the Redis key, and random
+// nonces need never be counted over a fleet. The name and the first two bytes
+// are authenticated too.
 const (
 	// RedisPrefix begins every key that is written: an ACL can name it. Its
 	// number is that of the format; another format has other keys.
@@ -49,13 +49,19 @@ type redisKey struct {
 
 type digest struct {
 	mac  hash.Hash
-	sum  [sha512.Size]byte
+	sum  [sha256.Size]byte
 	text [512]byte
 }
 
+// What a digest is for is the first byte of what is hashed.
+const (
+	forName byte = iota + 1
+	forKey
+)
+
 func newRedisKey(s redisSecret) *redisKey {
 	k := &redisKey{id: s.id}
-	k.states.New = func() any { return &digest{mac: hmac.New(sha512.New, s.secret[:])} }
+	k.states.New = func() any { return &digest{mac: hmac.New(sha256.New, s.secret[:])} }
 	return k
 }
 
@@ -70,14 +76,25 @@ type place struct {
 func (k *redisKey) place(q keymanager.Query) place {
 	d := k.states.Get().(*digest)
 	defer k.states.Put(d)
-	d.mac.Reset()
-	_, _ = d.mac.Write(appendQuery(append(d.text[:0], RedisPrefix...), q)) // never fails
-	d.mac.Sum(d.sum[:0])
-	p := place{id: k.id, key: [32]byte(d.sum[:32])}
-	name := append(d.text[:0], RedisPrefix...)
-	p.name = string(base64.RawURLEncoding.AppendEncode(name, d.sum[32:32+nameBytes]))
-	clear(d.text[:]) // the encoding held a credential
+	p := place{id: k.id}
+	text := appendQuery(append(append(d.text[:0], forName), RedisPrefix...), q)
+	d.hash(text)
+	var name [nameLength]byte
+	copy(name[:], RedisPrefix)
+	base64.RawURLEncoding.Encode(name[len(RedisPrefix):], d.sum[:nameBytes])
+	p.name = string(name[:])
+	text[0] = forKey
+	d.hash(text)
+	p.key = d.sum
+	clear(text) // it held a credential
 	return p
+}
+
+// hash writes the digest of text to d.sum.
+func (d *digest) hash(text []byte) {
+	d.mac.Reset()
+	_, _ = d.mac.Write(text) // never fails
+	d.mac.Sum(d.sum[:0])
 }
 
 // header is what stands before the nonce.

@@ -76,12 +76,10 @@ func newRedisRig(t testing.TB, address string, keys *RedisKeys, answer func(keym
 	if err != nil {
 		t.Fatal(err)
 	}
-	rig := newRedisRigWith(t, client, keys, answer)
-	rig.timeout = 30 * time.Second
-	return rig
+	return newRedisRigWith(t, client, keys, answer, func(r *redisRig) { r.timeout = 30 * time.Second })
 }
 
-func newRedisRigWith(t testing.TB, client redis.UniversalClient, keys *RedisKeys, answer func(keymanager.Query) (*keymanager.Verdict, error)) *redisRig {
+func newRedisRigWith(t testing.TB, client redis.UniversalClient, keys *RedisKeys, answer func(keymanager.Query) (*keymanager.Verdict, error), change func(*redisRig)) *redisRig {
 	t.Helper()
 	rig := &redisRig{clock: newClock(), log: new(logLines)}
 	rig.calls = &validator{f: func(_ context.Context, q keymanager.Query) (*keymanager.Verdict, error) { return answer(q) }}
@@ -91,9 +89,11 @@ func newRedisRigWith(t testing.TB, client redis.UniversalClient, keys *RedisKeys
 	if err != nil {
 		t.Fatal(err)
 	}
+	change(rig)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- rig.Run(ctx) }()
+	eventually(t, "start of Run", rig.running.Load)
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -308,9 +308,9 @@ func TestRedisRotation(t *testing.T) {
 	}
 }
 
-// TestRedisWithoutRun: answers do not wait for the writer, and the queue is
-// bounded.
-func TestRedisWithoutRun(t *testing.T) {
+// TestAnswersDoNotWaitForWrites: they come while nothing is written, and what
+// waits to be is bounded.
+func TestAnswersDoNotWaitForWrites(t *testing.T) {
 	server := miniredis.RunT(t)
 	client, err := NewRedisClient(RedisServer{Addresses: []string{server.Addr()}})
 	if err != nil {
@@ -324,6 +324,15 @@ func TestRedisWithoutRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.timeout = 30 * time.Second
+	if _, err := r.Validate(t.Context(), query("t")); err != nil || r.figures.lookups[resultSkipped].Load() != 1 {
+		t.Fatalf("without Run: %v, %d skipped", err, r.figures.lookups[resultSkipped].Load())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var lane sync.WaitGroup
+	lane.Go(func() { r.lanes.run(ctx) })
+	defer lane.Wait()
+	defer cancel()
+	r.running.Store(true)
 	for i := range maxRedisWrites + 10 {
 		if _, err := r.Validate(t.Context(), query(fmt.Sprint(i))); err != nil {
 			t.Fatal(err)
