@@ -12,48 +12,10 @@ import (
 func newEnvoyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "envoy",
-		Short:   "What an Envoy beside this key manager needs",
+		Short:   "What an Envoy of your own needs: its bootstrap, a static configuration, a drain",
 		GroupID: "serve",
 	}
-	cmd.AddCommand(newEnvoyBootstrapCommand())
-	return cmd
-}
-
-func newEnvoyBootstrapCommand() *cobra.Command {
-	var flags serverFlags
-	var node, adminAddress string
-	cmd := &cobra.Command{
-		Use:     "bootstrap",
-		Short:   "Print the configuration that an Envoy on this machine starts with",
-		Example: "  tollgate envoy bootstrap > envoy.json\n  envoy -c envoy.json --concurrency 2 --use-dynamic-base-id",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := flags.config(cmd.Flags())
-			if err != nil {
-				return err
-			}
-			sockets, err := socketFolder(cfg.State.Dir)
-			if err != nil {
-				return err
-			}
-			authz, xds := cfg.Authz.Socket, cfg.XDS.Address
-			if authz == "" {
-				authz = filepath.Join(sockets, fileAuthzSock)
-			}
-			if xds == "" {
-				xds = filepath.Join(sockets, fileXDSSock)
-			}
-			text, err := renderBootstrap(&cfg, node, xds, authz, adminAddress)
-			if err != nil {
-				return err
-			}
-			_, err = cmd.OutOrStdout().Write(text)
-			return err
-		},
-	}
-	flags.register(cmd.Flags())
-	cmd.Flags().StringVar(&adminAddress, "admin", "", "where Envoy's own admin interface listens: 127.0.0.1:PORT or a socket's absolute path (default: a free port)")
-	cmd.Flags().StringVar(&node, "node", "envoy-1", "name of this Envoy, unique in its gateway group")
+	cmd.AddCommand(newEnvoyBootstrapCommand(), newEnvoyDrainCommand())
 	return cmd
 }
 
@@ -62,7 +24,29 @@ func newEnvoyBootstrapCommand() *cobra.Command {
 func renderBootstrap(cfg *Config, node, xds, authz, admin string) ([]byte, error) {
 	return bootstrap.Render(bootstrap.Options{
 		NodeID: node, Group: cfg.Gateway.Group, XDS: xds, Authz: authz, Admin: admin,
+		HeapLimit: heapLimit(uint64(max(0, availableMemory()))),
 		// It restarts with its neighbour, and often: do not make people wait.
 		BackoffBase: 50 * time.Millisecond, BackoffMax: time.Second,
 	})
+}
+
+// heapLimit leaves a quarter of the memory to what Envoy's heap does not count:
+// code, stacks, buffers of the kernel. 0 is unknown.
+func heapLimit(memory uint64) uint64 { return memory / 4 * 3 }
+
+// neighbours are the sockets of the processes with this configuration: what an
+// Envoy beside them talks to.
+func neighbours(cfg *Config) (xds, authz string, err error) {
+	sockets, err := socketFolder(cfg.State.Dir)
+	if err != nil {
+		return "", "", err
+	}
+	xds, authz = cfg.XDS.Address, cfg.Authz.Socket
+	if authz == "" {
+		authz = filepath.Join(sockets, fileAuthzSock)
+	}
+	if xds == "" {
+		xds = filepath.Join(sockets, fileXDSSock)
+	}
+	return xds, authz, nil
 }

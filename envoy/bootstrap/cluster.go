@@ -124,7 +124,9 @@ func (c *checker) servers(cl *cluster, option string, s Servers, tls TLS, identi
 		// than the name, which a certificate of another role could carry.
 		cl.SAN = sanMatcher{"URI", map[string]string{"prefix": "spiffe://" + tls.TrustDomain + identity}}
 	case name == "":
-		c.wrong(option+".Name", "is missing: the addresses have several hosts")
+		if len(hosts) > 1 {
+			c.wrong(option+".Name", "is missing: the addresses have several hosts")
+		}
 	case notIP == nil:
 		cl.SAN = sanMatcher{"IP_ADDRESS", map[string]string{"exact": name}}
 	default:
