@@ -8,7 +8,8 @@ import (
 
 // Config is everything that an operator can set: sections of plain values,
 // read from one YAML file and then from the environment
-// (TOLLGATE_SECTION_KEY). A zero Config is not valid; start from
+// (TOLLGATE_SECTION_KEY). It is the same for every role: a process reads the
+// settings of the roles that it runs. A zero Config is not valid; start from
 // defaultConfig.
 //
 // A value of type Secret can be given in a file of its own instead: the key
@@ -19,8 +20,11 @@ type Config struct {
 	Store      StoreConfig      `yaml:"store"`
 	Keys       KeysConfig       `yaml:"keys"`
 	KeyManager KeyManagerConfig `yaml:"keymanager"`
+	RPC        RPCConfig        `yaml:"rpc"`
+	TLS        TLSConfig        `yaml:"tls"`
 	Gateway    GatewayConfig    `yaml:"gateway"`
 	Authz      AuthzConfig      `yaml:"authz"`
+	Redis      RedisConfig      `yaml:"redis"`
 	XDS        XDSConfig        `yaml:"xds"`
 	Ops        OpsConfig        `yaml:"ops"`
 	Envoy      EnvoyConfig      `yaml:"envoy"`
@@ -56,6 +60,8 @@ type KeysConfig struct {
 // KeyManagerConfig is the HTTP server of the key manager.
 type KeyManagerConfig struct {
 	Address       string   `yaml:"address"`
+	CertFile      string   `yaml:"cert_file"` // with KeyFile: HTTPS
+	KeyFile       string   `yaml:"key_file"`
 	Socket        string   `yaml:"socket"` // "" = in the state folder
 	Issuer        string   `yaml:"issuer"` // "" = http://ADDRESS
 	TokenLifetime Duration `yaml:"token_lifetime"`
@@ -73,8 +79,9 @@ type GatewayConfig struct {
 
 // AuthzConfig is the decision point and its memory of verdicts.
 type AuthzConfig struct {
-	Socket            string   `yaml:"socket"` // "" = in the state folder
-	Cache             string   `yaml:"cache"`  // on, off
+	Socket            string   `yaml:"socket"`  // "" = in the state folder
+	Address           string   `yaml:"address"` // for remote Envoys, with TLS; "" = none
+	Cache             string   `yaml:"cache"`   // on, off
 	CacheEntries      int      `yaml:"cache_entries"`
 	NegativeEntries   int      `yaml:"negative_entries"`
 	CacheTTL          Duration `yaml:"cache_ttl"`
@@ -82,6 +89,7 @@ type AuthzConfig struct {
 	KeyManagerTimeout Duration `yaml:"keymanager_timeout"`
 	KeyManagerCalls   int      `yaml:"keymanager_calls"`
 	MaxStale          Duration `yaml:"max_stale"`
+	Watchdog          Duration `yaml:"watchdog"` // 0 = none
 }
 
 // XDSConfig is where Envoy fetches its configuration.
@@ -89,9 +97,12 @@ type XDSConfig struct {
 	Address string `yaml:"address"` // "" = a socket in the state folder
 }
 
-// OpsConfig is the address of health, readiness and metrics.
+// OpsConfig is the address of health, readiness and metrics, and how the
+// process ends.
 type OpsConfig struct {
-	Address string `yaml:"address"`
+	Address   string   `yaml:"address"`
+	DrainWait Duration `yaml:"drain_wait"` // not ready, but still serving
+	DrainTime Duration `yaml:"drain_time"` // to finish what has begun
 }
 
 // EnvoyConfig is the Envoy that "dev" supervises.
@@ -131,8 +142,10 @@ func defaultConfig() Config {
 			KeyManagerTimeout: Duration(400 * time.Millisecond),
 			KeyManagerCalls:   64,
 			MaxStale:          Duration(300 * time.Second),
+			Watchdog:          Duration(10 * time.Second),
 		},
-		Ops:    OpsConfig{Address: "127.0.0.1:9091"},
+		Redis:  RedisConfig{Timeout: Duration(30 * time.Millisecond)},
+		Ops:    OpsConfig{Address: "127.0.0.1:9091", DrainTime: Duration(5 * time.Second)},
 		Envoy:  EnvoyConfig{Concurrency: max(1, runtime.GOMAXPROCS(0)/2)},
 		Sample: SampleConfig{Production: "127.0.0.1:9081", Sandbox: "127.0.0.1:9082"},
 	}
@@ -143,5 +156,12 @@ func (c *Config) issuer() string {
 	if c.KeyManager.Issuer != "" {
 		return strings.TrimRight(c.KeyManager.Issuer, "/")
 	}
-	return "http://" + c.KeyManager.Address
+	scheme := "http://"
+	if c.KeyManager.CertFile != "" {
+		scheme = "https://"
+	}
+	return scheme + c.KeyManager.Address
 }
+
+// hosts are those of every gateway group that is configured here.
+func (c *Config) hosts() []string { return c.Gateway.Hosts }

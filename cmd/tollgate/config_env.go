@@ -27,25 +27,19 @@ func overlayEnvironment(cfg *Config, environ []string, at places) error {
 		}
 	}
 	var problems []string
-	sections := reflect.ValueOf(cfg).Elem()
-	for i := range sections.NumField() {
-		section := sections.Type().Field(i).Tag.Get("yaml")
-		for j := range sections.Field(i).NumField() {
-			field := sections.Field(i).Type().Field(j)
-			key := field.Tag.Get("yaml")
-			name := envPrefix + strings.ToUpper(section+"_"+key)
-			value, ok := given[name]
-			if !ok {
-				continue
-			}
-			delete(given, name)
-			if err := setField(sections.Field(i).Field(j), value); err != nil {
-				problems = append(problems, fmt.Sprintf("%s: %v", name, err))
-			}
-			at[section+"."+key] = name
+	eachSetting(cfg, func(key string, value reflect.Value) {
+		name := variable(key)
+		text, ok := given[name]
+		if !ok {
+			return
 		}
-		settlePairs(sections.Field(i), section, at)
-	}
+		delete(given, name)
+		if err := setField(value, text); err != nil {
+			problems = append(problems, fmt.Sprintf("%s: %v", name, err))
+		}
+		at[key] = name
+	})
+	settleSecrets(cfg, at)
 	for name := range given {
 		if !kubernetesVariable.MatchString(name) {
 			problems = append(problems, name+": no setting has this name (TOLLGATE_SECTION_KEY)")
@@ -58,26 +52,43 @@ func overlayEnvironment(cfg *Config, environ []string, at places) error {
 	return errors.New(strings.Join(problems, "\n"))
 }
 
-// settlePairs lets a secret from the environment replace the file that the
+// settleSecrets lets a secret from the environment replace the file that the
 // configuration names for it, and the other way round.
-func settlePairs(section reflect.Value, name string, at places) {
-	fields := map[string]reflect.Value{}
-	for i := range section.NumField() {
-		fields[section.Type().Field(i).Tag.Get("yaml")] = section.Field(i)
-	}
-	for key, field := range fields {
-		file, ok := fields[key+"_file"]
-		if field.Type() != reflect.TypeFor[Secret]() || !ok {
-			continue
-		}
-		fromEnv := func(key string) bool { return strings.HasPrefix(at[name+"."+key], envPrefix) }
+func settleSecrets(cfg *Config, at places) {
+	for _, s := range secrets(cfg) {
+		value, file := at.fromEnvironment(s.key), at.fromEnvironment(s.key+"_file")
 		switch {
-		case fromEnv(key) && !fromEnv(key+"_file"):
-			file.SetZero()
-		case fromEnv(key+"_file") && !fromEnv(key):
-			field.SetZero()
+		case value && !file:
+			*s.file = ""
+		case file && !value:
+			*s.value = ""
 		}
 	}
+}
+
+// secret is a setting that can lie in a file of its own.
+type secret struct {
+	key   string
+	value *Secret
+	file  *string
+}
+
+// secrets are the settings of type Secret that have a companion with _file
+// behind its key.
+func secrets(cfg *Config) []secret {
+	files, found := map[string]*string{}, []secret{}
+	eachSetting(cfg, func(key string, v reflect.Value) {
+		switch p := v.Addr().Interface().(type) {
+		case *string:
+			files[key] = p
+		case *Secret:
+			found = append(found, secret{key: key, value: p})
+		}
+	})
+	for i := range found {
+		found[i].file = files[found[i].key+"_file"]
+	}
+	return slices.DeleteFunc(found, func(s secret) bool { return s.file == nil })
 }
 
 // setField parses text into a field by its type. A list is comma-separated.
@@ -95,6 +106,9 @@ func setField(v reflect.Value, text string) error {
 		}
 		v.SetInt(int64(n))
 	case reflect.Slice:
+		if v.Type().Elem().Kind() != reflect.String {
+			return errors.New("a list of sections can be set in the file alone")
+		}
 		var list []string
 		for part := range strings.SplitSeq(text, ",") {
 			if part = strings.TrimSpace(part); part != "" {
@@ -103,7 +117,7 @@ func setField(v reflect.Value, text string) error {
 		}
 		v.Set(reflect.ValueOf(list))
 	default:
-		return fmt.Errorf("a value of type %s cannot be set", v.Type())
+		return errors.New("can be set in the file alone")
 	}
 	return nil
 }

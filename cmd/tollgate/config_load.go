@@ -19,30 +19,49 @@ const maxConfigSize = 1 << 20
 
 // readConfig reads the file at path ("" = none: the defaults), lays the
 // environment over it, reads the secrets that lie in files, and checks every
-// value. An error lists everything that is wrong, one thing a line.
-func readConfig(path string, environ []string) (Config, error) {
+// value for a process with these roles. An error lists everything that is
+// wrong, one thing a line.
+func readConfig(path string, environ []string, r roles) (Config, error) {
+	cfg, at, err := parseConfigFile(path, environ)
+	if err != nil {
+		return Config{}, err
+	}
+	if err := readSecrets(&cfg, at); err != nil {
+		return Config{}, err
+	}
+	if err := checkConfig(&cfg, r, at); err != nil {
+		return Config{}, err
+	}
+	return cfg, nil
+}
+
+func parseConfigFile(path string, environ []string) (Config, places, error) {
 	var data []byte
 	if path != "" {
 		var err error
 		if data, err = readSmallFile(path, maxConfigSize); err != nil {
-			return Config{}, fmt.Errorf("configuration: %w", err)
+			return Config{}, nil, fmt.Errorf("configuration: %w", err)
 		}
 	}
-	cfg, places, err := parseConfig(path, data, environ)
-	if err != nil {
-		return Config{}, err
-	}
-	if cfg.Store.DSNFile != "" && cfg.Store.DSN == "" {
-		secret, err := readSecretFile(cfg.Store.DSNFile)
+	return parseConfig(path, data, environ)
+}
+
+// readSecrets puts the content of each file that holds a secret in the place
+// of its name.
+func readSecrets(cfg *Config, at places) error {
+	var problems []error
+	for _, s := range secrets(cfg) {
+		if *s.file == "" || *s.value != "" {
+			continue
+		}
+		text, err := readSecretFile(*s.file)
 		if err != nil {
-			return Config{}, fmt.Errorf("%s: store.dsn_file: %w", places.of("store.dsn_file"), err)
+			problems = append(problems, fmt.Errorf("%s: %s_file: %w", at.of(s.key+"_file"), s.key, err))
+			continue
 		}
-		cfg.Store.DSN, cfg.Store.DSNFile = Secret(secret), ""
+		*s.value, *s.file = Secret(text), ""
 	}
-	if err := checkConfig(&cfg, places); err != nil {
-		return Config{}, err
-	}
-	return cfg, nil
+	return errors.Join(problems...)
 }
 
 // places remembers where each value was set, for messages: "section.key" →
@@ -146,13 +165,8 @@ func typeWords(name string) string {
 // knownKeys returns the keys of the section whose Go type is typeName.
 func knownKeys(typeName string) []string {
 	t := reflect.TypeFor[Config]()
-	if typeName != t.Name() {
-		for i := range t.NumField() {
-			if t.Field(i).Type.Name() == typeName {
-				t = t.Field(i).Type
-				break
-			}
-		}
+	if found := sectionType(t, typeName); found != nil {
+		t = found
 	}
 	var keys []string
 	for i := range t.NumField() {
@@ -162,16 +176,44 @@ func knownKeys(typeName string) []string {
 	return keys
 }
 
-// locate records the line of every key below n.
-func locate(name, prefix string, n *yaml.Node, at places) {
-	if n.Kind != yaml.MappingNode {
-		return
+// sectionType finds the section whose Go type is name in t or below it; nil
+// if there is none.
+func sectionType(t reflect.Type, name string) reflect.Type {
+	for t.Kind() == reflect.Slice || t.Kind() == reflect.Map {
+		t = t.Elem()
 	}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key := prefix + n.Content[i].Value
-		at[key] = fmt.Sprintf("%s:%d", name, n.Content[i].Line)
-		if prefix == "" {
-			locate(name, key+".", n.Content[i+1], at)
+	if t.Kind() != reflect.Struct || t.Name() == name {
+		if t.Name() != name {
+			return nil
+		}
+		return t
+	}
+	for i := range t.NumField() {
+		if found := sectionType(t.Field(i).Type, name); found != nil {
+			return found
+		}
+	}
+	return nil
+}
+
+// locate records the line of every key below n: section.key, and list[0].key
+// for a list of sections.
+func locate(name, key string, n *yaml.Node, at places) {
+	switch n.Kind {
+	case yaml.MappingNode:
+		if key != "" {
+			key += "."
+		}
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			below := key + n.Content[i].Value
+			at[below] = fmt.Sprintf("%s:%d", name, n.Content[i].Line)
+			locate(name, below, n.Content[i+1], at)
+		}
+	case yaml.SequenceNode:
+		for i, c := range n.Content {
+			below := fmt.Sprintf("%s[%d]", key, i)
+			at[below] = fmt.Sprintf("%s:%d", name, c.Line)
+			locate(name, below, c, at)
 		}
 	}
 }

@@ -3,32 +3,45 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"net"
-	"path/filepath"
+	"net/http"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"tollgate/keymanager"
 )
 
 // daemon is a server process: everything that it owns, from start to end.
 type daemon struct {
 	cfg   Config
+	roles roles
 	log   *slog.Logger
 	state *State
 	*system
 
-	keyManager, ops            net.Listener
-	tokenSocket                net.Listener // the token endpoint, for Envoy alone
-	authzListener, xdsListener net.Listener
-	credentials                Credentials // of the built-in application
-	ready                      readiness
+	listeners
+	opsServer   *http.Server
+	identity    *certificates // who this process is among the others; nil = clear text
+	https       *certificates // of the key manager; nil = clear text
+	keys        *Keys
+	credentials Credentials // of the built-in application
+	ready       readiness
+	stop        context.CancelFunc // ends run in good order
+	stopped     context.Context
 }
 
 // newDaemon takes what the process needs, in an order that leaves nothing
 // behind when something is missing: the state folder, the addresses, the keys
-// and the database, and then the parts themselves.
-func newDaemon(ctx context.Context, cfg Config, log *slog.Logger) (*daemon, error) {
-	tuneMemory()
-	d := &daemon{cfg: cfg, log: log}
+// and the database, and then the parts themselves. What other processes make
+// or are, it waits for: meanwhile /readyz says what is missing.
+func newDaemon(ctx context.Context, cfg Config, r roles, log *slog.Logger) (*daemon, error) {
+	tuneMemory(r)
+	d := &daemon{cfg: cfg, roles: r, log: log, system: &system{metrics: prometheus.NewRegistry()}}
+	d.stopped, d.stop = context.WithCancel(context.Background())
 	if err := d.open(ctx); err != nil {
 		d.close()
 		return nil, err
@@ -37,96 +50,132 @@ func newDaemon(ctx context.Context, cfg Config, log *slog.Logger) (*daemon, erro
 }
 
 func (d *daemon) open(ctx context.Context) (err error) {
-	if d.state, err = openState(d.cfg.State.Dir); err != nil {
+	d.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if d.state, err = openStateFor(d.cfg.State.Dir, d.roles); err != nil {
+		return err
+	}
+	if err = d.loadCertificates(); err != nil {
 		return err
 	}
 	if err = d.listen(ctx); err != nil {
 		return err
 	}
-	keys, err := loadKeys(d.cfg.Keys, d.state, rand.Reader)
+	d.serveOps()
+	if d.keys, err = d.openKeys(ctx); err != nil {
+		return err
+	}
+	if d.roles.keyManager {
+		if err = d.openDatabase(ctx); err != nil {
+			return err
+		}
+	}
+	return d.wire() //nolint:contextcheck // what the parts begin ends with run, not with the start
+}
+
+// openDatabase opens the system of record, and waits for a PostgreSQL that does
+// not answer yet.
+func (d *daemon) openDatabase(ctx context.Context) error {
+	err := d.await(ctx, "keymanager", func() (err error) {
+		d.store, err = openStore(ctx, &d.cfg, d.state, d.log)
+		return err
+	}, func(err error) bool {
+		return d.cfg.Store.DSN != "" && keymanager.KindOf(err) == keymanager.KindUnavailable
+	})
 	if err != nil {
 		return err
 	}
-	d.system = &system{}
-	if d.store, err = openStore(ctx, &d.cfg, d.state, d.log); err != nil {
-		return err
-	}
-	if d.credentials, err = firstStart(ctx, d.store, keys, d.state, serverURL(d.keyManager.Addr()), d.log); err != nil {
-		return err
-	}
-	return d.wire(keys) //nolint:contextcheck // what the parts begin ends with run, not with the start
-}
-
-// listen opens every address, so that a taken one ends the start at once.
-func (d *daemon) listen(ctx context.Context) (err error) {
-	if d.keyManager, err = listenTCP(ctx, "key manager", "--keymanager", d.cfg.KeyManager.Address); err != nil {
-		return err
-	}
-	if d.ops, err = listenTCP(ctx, "ops", "--ops", d.cfg.Ops.Address); err != nil {
-		return err
-	}
-	if d.tokenSocket, err = listenUnix(ctx, "token endpoint", d.tokenSocketPath()); err != nil {
-		return err
-	}
-	if d.authzListener, err = listenUnix(ctx, "authz", d.authzSocket()); err != nil {
-		return err
-	}
-	address := d.xdsAddress()
-	if filepath.IsAbs(address) {
-		d.xdsListener, err = listenUnix(ctx, "xds", address)
-	} else {
-		d.xdsListener, err = listenTCP(ctx, "xds", "xds.address in the configuration", address)
-	}
+	d.credentials, err = firstStart(ctx, d.store, d.keys, d.state, d.keyManagerURL(), d.log)
 	return err
 }
 
-func (d *daemon) tokenSocketPath() string {
-	if d.cfg.KeyManager.Socket != "" {
-		return d.cfg.KeyManager.Socket
+// openKeys reads the key files. The tag key in the state folder is the key
+// manager's to make: an authz that starts first waits for it.
+func (d *daemon) openKeys(ctx context.Context) (*Keys, error) {
+	if d.roles.keyManager {
+		return loadKeys(d.cfg.Keys, d.state, rand.Reader)
 	}
-	return d.state.Socket(fileTokenSock)
+	if !d.roles.authz {
+		return &Keys{}, nil
+	}
+	var keys *Keys
+	err := d.await(ctx, "authz", func() (err error) {
+		keys, err = loadTagKey(d.cfg.Keys, d.state)
+		return err
+	}, func(err error) bool { return errors.Is(err, errKeyNotMade) })
+	return keys, err
 }
 
-func (d *daemon) authzSocket() string {
-	if d.cfg.Authz.Socket != "" {
-		return d.cfg.Authz.Socket
+// await calls try until it succeeds or fails for good. Meanwhile the process is
+// not ready, and says why.
+func (d *daemon) await(ctx context.Context, part string, try func() error, later func(error) bool) error {
+	err := try()
+	if err == nil || !later(err) {
+		return err
 	}
-	return d.state.Socket(fileAuthzSock)
+	done := d.ready.waiting(part, err)
+	defer done(nil)
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	said := time.Time{}
+	for {
+		if time.Since(said) > 5*time.Second {
+			d.log.Warn("not ready yet", "missing", part+": "+err.Error())
+			said = time.Now()
+		}
+		select {
+		case <-ctx.Done():
+			return errStopped
+		case <-tick.C:
+		}
+		if err = try(); err == nil || !later(err) {
+			return err
+		}
+		done(err)
+	}
 }
 
-func (d *daemon) xdsAddress() string {
-	if d.cfg.XDS.Address != "" {
-		return d.cfg.XDS.Address
-	}
-	return d.state.Socket(fileXDSSock)
-}
+// errStopped ends a start that was told to stop before it was ready.
+var errStopped = errors.New("stopped before it was ready")
 
 // run runs everything, front last, until ctx ends or a part fails; up is called
 // once, when the process is ready.
 func (d *daemon) run(ctx context.Context, front []task, up func(context.Context) error) error {
-	background := []task{
-		{"publish", d.publish.Run},
-		{"authz", d.authz.Run},
-		{"xds", d.xds.Run},
-		{"expired tokens", d.sweepTokens},
-		httpTask("ops", d.ops, newOps(&d.ready, d.metrics), d.log),
-	}
-	servers := []task{
-		httpTask("key manager", d.keyManager, d.keyManagerHandler, d.log),
-		httpTask("token endpoint", d.tokenSocket, d.tokenHandler, d.log),
-		grpcTask("authz", d.authzListener, d.authz.GRPC(), drainTime),
-		grpcTask("xds", d.xdsListener, d.xdsServer, 0), // Envoy's stream has no end
-	}
 	front = append(front, task{"start", func(ctx context.Context) error {
 		if !d.waitReady(ctx) {
 			return nil // the process ends before it was ready
 		}
 		return up(ctx)
 	}})
+	background := append([]task{{"ops", d.runOps}}, d.background...)
 	d.ready.set(true)
-	ended := context.AfterFunc(ctx, func() { d.ready.set(false) })
-	defer ended()
-	return runStages(ctx, background, servers, front)
+	ctx, cancel := d.draining(ctx)
+	defer cancel()
+	return runStages(ctx, background, d.serving, front)
+}
+
+// draining returns a context that ends some time after ctx has, or stop was
+// called: the process is no longer ready, and serves on until those who watch
+// its readiness send nobody any more.
+func (d *daemon) draining(ctx context.Context) (context.Context, context.CancelFunc) {
+	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	go func() {
+		select {
+		case <-ctx.Done():
+		case <-d.stopped.Done():
+		case <-later.Done():
+			return
+		}
+		d.ready.set(false)
+		if wait := time.Duration(d.cfg.Ops.DrainWait); wait > 0 {
+			d.log.Info("stopping: not ready any more, and serving on for a moment", "drain_wait", wait)
+			select {
+			case <-later.Done():
+			case <-time.After(wait):
+			}
+		}
+		cancel()
+	}()
+	return later, func() { cancel(); d.ready.set(false) }
 }
 
 // waitReady waits until nothing is missing. It says now and then what is.
@@ -153,12 +202,17 @@ func (d *daemon) waitReady(ctx context.Context) bool {
 
 // close gives back what newDaemon has taken. Closing twice is harmless.
 func (d *daemon) close() {
-	for _, l := range []net.Listener{d.keyManager, d.ops, d.tokenSocket, d.authzListener, d.xdsListener} {
-		if l != nil {
-			_ = l.Close()
-		}
+	d.stop()
+	if d.opsServer != nil {
+		_ = d.opsServer.Close()
 	}
-	if d.system != nil && d.store != nil {
+	for _, l := range d.all() {
+		_ = l.Close()
+	}
+	for _, c := range d.closers {
+		_ = c.Close()
+	}
+	if d.store != nil {
 		if err := d.store.Close(); err != nil {
 			d.log.Error("closing the database", "error", err)
 		}
@@ -166,6 +220,28 @@ func (d *daemon) close() {
 	if d.state != nil {
 		_ = d.state.Close()
 	}
+}
+
+// serveOps answers at the ops address from the start on: what is missing is
+// most interesting before the process is ready.
+func (d *daemon) serveOps() {
+	d.opsServer = newHTTPServer(newOps(&d.ready, d.metrics), d.log)
+	go func() {
+		if err := d.opsServer.Serve(d.opsListener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			d.log.Error("the ops address is not served any more", "error", err)
+		}
+	}()
+}
+
+// runOps ends the server of the ops address with the rest of the background.
+func (d *daemon) runOps(ctx context.Context) error {
+	<-ctx.Done()
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := d.opsServer.Shutdown(drain); err != nil {
+		_ = d.opsServer.Close()
+	}
+	return nil
 }
 
 // sweepTokens removes tokens that have expired a day ago: until then an expired

@@ -26,7 +26,7 @@ func newDevCommand() *cobra.Command {
 		GroupID: "serve",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := flags.config(cmd.Flags())
+			cfg, err := flags.configFor(cmd.Flags(), allRoles)
 			if err != nil {
 				return err
 			}
@@ -55,7 +55,10 @@ func runDev(ctx context.Context, cfg Config, stdout, stderr io.Writer) error {
 	if cfg.KeyManager.Issuer == "" { // the token endpoint's address for everybody but us
 		cfg.KeyManager.Issuer = "http://" + cfg.Gateway.Address
 	}
-	d, err := newDaemon(ctx, cfg, newLogger(stderr, cfg.Log))
+	d, err := newDaemon(ctx, cfg, allRoles, newLogger(stderr, cfg.Log))
+	if errors.Is(err, errStopped) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -78,8 +81,8 @@ func runDev(ctx context.Context, cfg Config, stdout, stderr io.Writer) error {
 		return err
 	}
 	front := []task{
-		httpTask("sample back end", sample[0], newSample(sampleProduction), d.log),
-		httpTask("sample back end", sample[1], newSample(sampleSandbox), d.log),
+		httpTask("sample back end", sample[0], newSample(sampleProduction), time.Second, d.log),
+		httpTask("sample back end", sample[1], newSample(sampleSandbox), time.Second, d.log),
 		supervised,
 	}
 	return d.run(ctx, front, func(ctx context.Context) error {
@@ -150,7 +153,7 @@ func (d *daemon) prepareDemo(ctx context.Context) (string, error) {
 		return "", err
 	}
 	page := demoPage{Gateway: "http://" + d.cfg.Gateway.Address, KeyManager: d.credentials.Server,
-		Ops: serverURL(d.ops.Addr()), State: d.cfg.State.Dir, Demo: demo.Production}
+		Ops: serverURL(d.opsListener.Addr()), State: d.cfg.State.Dir, Demo: demo.Production}
 	if page.Note, err = d.tryDemo(ctx, page, demo.First); err != nil {
 		return "", err
 	}

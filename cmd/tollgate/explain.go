@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"tollgate/authz"
 	"tollgate/keymanager"
@@ -70,6 +72,28 @@ type explainHandler struct {
 
 // maxQuestion bounds the body of a question.
 const maxQuestion = 64 << 10
+
+// explainer returns an authz for the questions: the one of this process, or one
+// that is never served and reports to nobody.
+func (d *daemon) explainer(valid keymanager.Validator) (*authz.Server, error) {
+	if d.authz != nil {
+		return d.authz, nil
+	}
+	s, err := authz.New(authz.Options{
+		ID: "explain", Validator: valid, Uncached: valid, Catalog: d.publish, Revocations: d.publish,
+		Gateways: nobody{}, Tags: d.keys.Tags, Now: time.Now, Logger: d.log,
+	})
+	if err == nil {
+		d.background = append(d.background, task{"explain", s.Run})
+	}
+	return s, err
+}
+
+// nobody takes the reports of an authz that serves no gateway.
+type nobody struct{}
+
+// Report implements keymanager.Gateways.
+func (nobody) Report(context.Context, keymanager.GatewayState) error { return nil }
 
 // ServeHTTP implements http.Handler.
 func (h explainHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {

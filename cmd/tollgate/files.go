@@ -15,9 +15,10 @@ import (
 const maxSecretSize = 64 << 10
 
 // readSecretFile reads a file that holds a secret, without the white space
-// around it. It refuses one that others than the owner can read.
+// around it. It refuses one that the world can read; the group may, as
+// Kubernetes mounts secrets.
 func readSecretFile(path string) (string, error) {
-	if err := checkPrivate(path); err != nil {
+	if err := checkKeyFile(path); err != nil {
 		return "", err
 	}
 	data, err := readSmallFile(path, maxSecretSize)
@@ -42,6 +43,23 @@ func checkPrivate(path string) error {
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		return fmt.Errorf("%s holds a secret and has mode %#o: others can read it; run chmod 600 %s", path, mode, path)
+	}
+	return nil
+}
+
+// checkKeyFile refuses a secret of the operator's that the world can read or the
+// group write. The group may read: Kubernetes mounts secrets so, and
+// certificate managers write for a group.
+func checkKeyFile(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		return fmt.Errorf("%s is a folder", path)
+	}
+	if mode := info.Mode().Perm(); mode&0o037 != 0 {
+		return fmt.Errorf("%s holds a secret and has mode %#o: others can read or change it; run chmod 640 %s", path, mode, path)
 	}
 	return nil
 }
@@ -109,6 +127,24 @@ func createPrivate(path string, data []byte) error {
 		return err
 	}
 	return writePrivate(path, data)
+}
+
+// linkPrivate is writePrivate for a file that several processes may make at
+// once: the first one wins, and that is no error of the others.
+func linkPrivate(path string, data []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // 0600
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(tmp.Name()) }()
+	_, err = tmp.Write(data)
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
 }
 
 // syncDir puts a rename in dir on disk.

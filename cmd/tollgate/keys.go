@@ -10,7 +10,8 @@ import (
 )
 
 // Keys are the two keys that make and recognise credentials. They are files of
-// their own and never in the database.
+// their own and never in the database. An authz apart from the key manager has
+// the first one alone.
 type Keys struct {
 	Tags    *token.TagKeys
 	Peppers *token.Peppers
@@ -45,6 +46,43 @@ func loadKeys(cfg KeysConfig, state *State, rand io.Reader) (*Keys, error) {
 	return keys, nil
 }
 
+// errKeyNotMade says that the key manager has not made a key yet that lies in
+// the state folder.
+var errKeyNotMade = errors.New("is made by the key manager at its first start")
+
+// loadTagKey reads the one key that an authz shares with the key managers.
+func loadTagKey(cfg KeysConfig, state *State) (*Keys, error) {
+	path := cfg.TagFile
+	if path == "" {
+		path = state.Path(fileTagKey)
+	}
+	content, err := readKeyFile(path, cfg.TagFile != "")
+	if errors.Is(err, fs.ErrNotExist) && cfg.TagFile == "" {
+		return nil, fmt.Errorf("tag key: %s %w", path, errKeyNotMade)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("tag key: %w", err)
+	}
+	keys := &Keys{}
+	if keys.Tags, err = token.ParseTagKeys(content); err != nil {
+		return nil, fmt.Errorf("tag key: %w", err)
+	}
+	return keys, nil
+}
+
+// readKeyFile reads a key. A file that the configuration names may be readable
+// by the group, as Kubernetes mounts it.
+func readKeyFile(path string, named bool) ([]byte, error) {
+	check := checkPrivate
+	if named {
+		check = checkKeyFile
+	}
+	if err := check(path); err != nil {
+		return nil, err
+	}
+	return readSmallFile(path, maxSecretSize)
+}
+
 // read returns the content of the configured file, of the one in the state
 // folder, or a new one.
 func (k *Keys) read(configured, inState string, fresh func() ([]byte, error)) ([]byte, error) {
@@ -52,14 +90,14 @@ func (k *Keys) read(configured, inState string, fresh func() ([]byte, error)) ([
 	if path == "" {
 		path = inState
 	}
-	err := checkPrivate(path)
+	content, err := readKeyFile(path, configured != "")
 	if err == nil {
-		return readSmallFile(path, maxSecretSize)
+		return content, nil
 	}
 	if configured != "" || !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	content, err := fresh()
+	content, err = fresh()
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ func newLogger(w io.Writer, cfg LogConfig) *slog.Logger {
 // collected: the live heap is small, and collecting it often costs a fifth of
 // the throughput. A limit at 60 % of the memory there is keeps that from
 // becoming dangerous. What the operator has set in the environment holds.
-func tuneMemory() {
+func tuneMemory(roles) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
 	}

@@ -33,7 +33,7 @@ func referenceDaemon(t *testing.T) *daemon {
 	cfg.State.Dir = filepath.Join(dir, "state")
 	cfg.KeyManager.Address, cfg.Ops.Address = "127.0.0.1:0", "127.0.0.1:0"
 	cfg.KeyManager.Issuer = "http://127.0.0.1:9090"
-	d, err := newDaemon(t.Context(), cfg, newLogger(io.Discard, cfg.Log))
+	d, err := newDaemon(t.Context(), cfg, allRoles, newLogger(io.Discard, cfg.Log))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -71,23 +71,32 @@ func settingsTable(t *testing.T) string {
 	}
 	var b strings.Builder
 	b.WriteString("| setting | variable | default | meaning |\n| --- | --- | --- | --- |\n")
-	sections := root.Content[0].Content
-	for i := 0; i < len(sections); i += 2 {
-		section, keys := sections[i].Value, sections[i+1].Content
-		for j := 0; j < len(keys); j += 2 {
-			key, value := keys[j].Value, keys[j+1]
-			comment := value.LineComment
-			if comment == "" {
-				comment = keys[j].LineComment
-			}
-			if comment == "" {
-				t.Errorf("%s.%s is not explained in deploy/embedded.yaml", section, key)
-			}
-			fmt.Fprintf(&b, "| `%s.%s` | `%s%s_%s` | %s | %s |\n", section, key, envPrefix, strings.ToUpper(section), strings.ToUpper(key),
-				settingDefault(value), cellText(strings.TrimLeft(comment, "# ")))
-		}
-	}
+	settingRows(t, &b, "", root.Content[0].Content)
 	return b.String()
+}
+
+// settingRows writes a row for each key and value of a section.
+func settingRows(t *testing.T, b *strings.Builder, prefix string, keys []*yaml.Node) {
+	t.Helper()
+	for j := 0; j < len(keys); j += 2 {
+		key, value := prefix+keys[j].Value, keys[j+1]
+		if value.Kind == yaml.MappingNode && len(value.Content) > 0 {
+			settingRows(t, b, key+".", value.Content)
+			continue
+		}
+		comment := value.LineComment
+		if comment == "" {
+			comment = keys[j].LineComment
+		}
+		if comment == "" {
+			t.Errorf("%s is not explained in deploy/embedded.yaml", key)
+		}
+		name := "`" + variable(key) + "`"
+		if strings.Contains(comment, "(file only)") {
+			name, comment = "", strings.TrimSuffix(strings.TrimSpace(comment), "(file only)")
+		}
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", key, name, settingDefault(value), cellText(strings.TrimLeft(comment, "# ")))
+	}
 }
 
 // settingDefault writes a value as it would be typed into the environment.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"net"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -11,30 +13,56 @@ import (
 func newServeCommand() *cobra.Command {
 	var flags serverFlags
 	cmd := &cobra.Command{
-		Use:     "serve",
-		Short:   "Run key manager, authz and xds for an Envoy of your own",
-		Long:    "Run key manager, authz and xds in this process until Ctrl-C or SIGTERM.\n\"tollgate envoy bootstrap\" prints what an Envoy beside it starts with.",
-		GroupID: "serve",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := flags.config(cmd.Flags())
+		Use:   "serve [authz] [keymanager] [xds]",
+		Short: "Run key manager, authz and xds, or some of them, for Envoys of your own",
+		Long: "Run the parts that are named in this process, all three if none is, until Ctrl-C or SIGTERM. Parts in different\n" +
+			"processes find each other by the settings rpc and tls, and may start in any order.\n" +
+			"\"tollgate envoy bootstrap\" prints what an Envoy starts with.",
+		Example:   "  tollgate serve\n  tollgate serve keymanager --config keymanager.yaml\n  tollgate serve authz --config authz.yaml",
+		GroupID:   "serve",
+		ValidArgs: roleNames,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := parseRoles(args)
 			if err != nil {
 				return err
 			}
-			d, err := newDaemon(cmd.Context(), cfg, newLogger(cmd.ErrOrStderr(), cfg.Log))
+			cfg, err := flags.configFor(cmd.Flags(), r)
+			if err != nil {
+				return err
+			}
+			d, err := newDaemon(cmd.Context(), cfg, r, newLogger(cmd.ErrOrStderr(), cfg.Log))
+			if errors.Is(err, errStopped) {
+				return nil
+			}
 			if err != nil {
 				return err
 			}
 			defer d.close()
-			return d.run(cmd.Context(), nil, func(ctx context.Context) error {
-				d.log.Info("ready", "keymanager", serverURL(d.keyManager.Addr()), "ops", serverURL(d.ops.Addr()),
-					"authz", d.authzListener.Addr().String(), "xds", d.xdsListener.Addr().String(), "admin", d.state.Path(fileAdmin))
+			return d.run(cmd.Context(), nil, func(context.Context) error {
+				d.log.Info("ready", d.addresses()...)
 				return nil
 			})
 		},
 	}
 	flags.register(cmd.Flags())
 	return cmd
+}
+
+// addresses is where each part of this process is, for the log.
+func (d *daemon) addresses() []any {
+	out := []any{"roles", d.roles.String(), "ops", "http://" + d.opsListener.Addr().String()}
+	if d.roles.keyManager {
+		out = append(out, "keymanager", d.keyManagerURL(), "admin", d.state.Path(fileAdmin))
+	}
+	for _, l := range []struct {
+		name string
+		net.Listener
+	}{{"rpc", d.rpcListener}, {"authz", d.authzListener}, {"authz_remote", d.remoteListener}, {"xds", d.xdsListener}} {
+		if l.Listener != nil {
+			out = append(out, l.name, l.Addr().String())
+		}
+	}
+	return out
 }
 
 // serverFlags are the flags that serve, dev and migrate share. A flag wins over
@@ -55,8 +83,14 @@ func (f *serverFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.logLevel, "log-level", d.Log.Level, "debug, info, warn or error (log.level)")
 }
 
-// config reads the file and the environment, and lays the flags over them.
+// config reads the file and the environment, and lays the flags over them,
+// whatever roles the process has.
 func (f *serverFlags) config(flags *pflag.FlagSet) (Config, error) {
+	return f.configFor(flags, roles{})
+}
+
+// configFor is config for a process with these roles.
+func (f *serverFlags) configFor(flags *pflag.FlagSet, r roles) (Config, error) {
 	set := map[string]string{
 		"state": "STATE_DIR", "gateway": "GATEWAY_ADDRESS", "keymanager": "KEYMANAGER_ADDRESS", "ops": "OPS_ADDRESS",
 		"log-level": "LOG_LEVEL", "sample-production": "SAMPLE_PRODUCTION", "sample-sandbox": "SAMPLE_SANDBOX", "envoy": "ENVOY_PATH",
@@ -67,5 +101,5 @@ func (f *serverFlags) config(flags *pflag.FlagSet) (Config, error) {
 			environ = append(environ, envPrefix+name+"="+flag.Value.String())
 		}
 	})
-	return readConfig(f.file, environ)
+	return readConfig(f.file, environ, r)
 }

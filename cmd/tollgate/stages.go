@@ -14,10 +14,6 @@ import (
 	"google.golang.org/grpc"
 )
 
-// drainTime is how long a server may take to finish what it has begun when the
-// process ends.
-const drainTime = 5 * time.Second
-
 // task is one part of the process: it runs until ctx ends, and then returns
 // nil when all it has begun is done.
 type task struct {
@@ -67,17 +63,22 @@ func runStages(ctx context.Context, stages ...[]task) error {
 	return late
 }
 
-// httpTask serves h on l.
-func httpTask(name string, l net.Listener, h http.Handler, log *slog.Logger) task {
+// newHTTPServer returns a server that slow clients do not hold up.
+func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       time.Minute,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+}
+
+// httpTask serves h on l. When it ends, what has begun has the time drain.
+func httpTask(name string, l net.Listener, h http.Handler, drain time.Duration, log *slog.Logger) task {
 	return task{name, func(ctx context.Context) error {
-		server := &http.Server{
-			Handler:           h,
-			ReadHeaderTimeout: 10 * time.Second,
-			ReadTimeout:       time.Minute,
-			IdleTimeout:       2 * time.Minute,
-			MaxHeaderBytes:    64 << 10,
-			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-		}
+		server := newHTTPServer(h, log)
 		served := make(chan error, 1)
 		go func() { served <- server.Serve(l) }()
 		select {
@@ -85,9 +86,9 @@ func httpTask(name string, l net.Listener, h http.Handler, log *slog.Logger) tas
 			return err
 		case <-ctx.Done():
 		}
-		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 		defer cancel()
-		if err := server.Shutdown(drain); err != nil {
+		if err := server.Shutdown(end); err != nil {
 			_ = server.Close() // somebody does not come to an end
 		}
 		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
@@ -97,20 +98,27 @@ func httpTask(name string, l net.Listener, h http.Handler, log *slog.Logger) tas
 	}}
 }
 
-// grpcTask serves g on l. Streams that never end, such as an Envoy's, are cut
-// when the calls in flight have had their time.
-func grpcTask(name string, l net.Listener, g *grpc.Server, drain time.Duration) task {
+// grpcTask serves g on every listener. Streams that never end, such as an
+// Envoy's, are cut when the calls in flight have had their time.
+func grpcTask(name string, g *grpc.Server, drain time.Duration, listeners ...net.Listener) task {
 	return task{name, func(ctx context.Context) error {
-		served := make(chan error, 1)
-		go func() { served <- g.Serve(l) }()
+		served := make(chan error, len(listeners))
+		for _, l := range listeners {
+			go func() { served <- g.Serve(l) }()
+		}
+		left := len(listeners)
+		var err error
 		select {
-		case err := <-served:
-			return err
+		case err = <-served:
+			left--
 		case <-ctx.Done():
 		}
 		cut := time.AfterFunc(drain, g.Stop)
 		defer cut.Stop()
 		g.GracefulStop()
-		return <-served
+		for range left {
+			err = errors.Join(err, <-served)
+		}
+		return err
 	}}
 }

@@ -85,7 +85,7 @@ func TestHTTPTaskDrains(t *testing.T) {
 			<-goOn
 			w.WriteHeader(http.StatusNoContent)
 		})
-		served <- runStages(ctx, []task{httpTask("http", l, handler, newLogger(t.Output(), LogConfig{Level: "info"}))})
+		served <- runStages(ctx, []task{httpTask("http", l, handler, maxTestWait, newLogger(t.Output(), LogConfig{Level: "info"}))})
 	}()
 	answered := make(chan int, 1)
 	go func() {

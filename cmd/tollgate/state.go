@@ -25,6 +25,8 @@ const (
 	fileDemoApplied = "demo-applied.json"
 	fileAuthzSock   = "authz.sock"
 	fileXDSSock     = "xds.sock"
+	fileRPCSock     = "rpc.sock"
+	fileRedisKey    = "redis.key"
 	fileTokenSock   = "keymanager.sock"
 	fileAdminSock   = "envoy-admin.sock"
 	fileEnvoyLog    = "envoy.log"
@@ -34,16 +36,25 @@ const (
 // final NUL.
 const maxSocketPath = 107
 
-// State is the folder of one Tollgate process: 0700, locked while it is open.
+// State is the folder of one Tollgate process: 0700, locked while it is open by
+// a process that keeps something there.
 type State struct {
 	Dir     string // absolute
 	sockets string // where sockets lie: Dir, or a short folder for a long Dir
 	lock    *os.File
 }
 
+// openStateFor opens the folder for a process with these roles. One that keeps
+// nothing there looks for keys and sockets alone, and does not lock it.
+func openStateFor(dir string, r roles) (*State, error) {
+	return openFolder(dir, !r.stateless())
+}
+
 // openState makes the folder where it is missing, checks that it is private,
 // and locks it until Close.
-func openState(dir string) (*State, error) {
+func openState(dir string) (*State, error) { return openFolder(dir, true) }
+
+func openFolder(dir string, lock bool) (*State, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -55,8 +66,10 @@ func openState(dir string) (*State, error) {
 		return nil, fmt.Errorf("state folder: %w", err)
 	}
 	s := &State{Dir: dir}
-	if err := s.takeLock(); err != nil {
-		return nil, err
+	if lock {
+		if err := s.takeLock(); err != nil {
+			return nil, err
+		}
 	}
 	if s.sockets, err = socketFolder(dir); err != nil {
 		return nil, errors.Join(err, s.Close())

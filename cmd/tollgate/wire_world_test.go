@@ -47,7 +47,7 @@ func newWireWorld(t *testing.T, store StoreConfig) *wireWorld {
 	cfg.KeyManager.Issuer = "http://127.0.0.1:9090"
 	cfg.Store.DSN = store.DSN
 	w := &wireWorld{t: t, apis: map[string]string{}, secrets: map[string]string{}}
-	if w.d, err = newDaemon(t.Context(), cfg, newLogger(io.Discard, cfg.Log)); err != nil {
+	if w.d, err = newDaemon(t.Context(), cfg, allRoles, newLogger(io.Discard, cfg.Log)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.d.close)
