@@ -1,6 +1,7 @@
 package envoytest
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"net"
@@ -45,6 +46,9 @@ type Response struct {
 	Body    string
 	Delay   time.Duration // before the first byte
 	Cut     bool          // close the connection instead
+	// Take answers itself on an HTTP/1.1 connection, which is closed when it
+	// returns: for upgrades and for answers that take their time.
+	Take func(net.Conn, *bufio.Reader)
 }
 
 // Backend is a back end that remembers what reached it. It reads the protocol
@@ -174,6 +178,9 @@ func (b *Backend) answer(s Seen) Response {
 		r = respond(s)
 	}
 	time.Sleep(r.Delay)
+	if r.Take != nil {
+		return r
+	}
 	if r.Status == 0 {
 		r.Status = 200
 	}

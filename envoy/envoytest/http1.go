@@ -87,6 +87,10 @@ func (b *Backend) serveHTTP1(c net.Conn) {
 		if res.Cut {
 			return
 		}
+		if res.Take != nil {
+			res.Take(c, r)
+			return
+		}
 		var out strings.Builder
 		fmt.Fprintf(&out, "HTTP/1.1 %d %s\r\nContent-Length: %d\r\n", res.Status, http.StatusText(res.Status), len(res.Body))
 		for _, f := range res.Headers {
