@@ -2,6 +2,7 @@ package publish
 
 import (
 	"context"
+	"time"
 
 	"tollgate/keymanager"
 	"tollgate/keymanager/store"
@@ -122,8 +123,12 @@ func (s *Service) loadTier(ctx context.Context, ref keymanager.TierRef) (keymana
 	return keymanager.Change{Tier: t}, err
 }
 
-// tries is how often an object is read that the store finds unreadable.
-const tries = 3
+// tries is how often an object is read that the store finds unreadable. Many
+// may be so at once, and the changes of all others wait.
+const (
+	tries    = 3
+	tryAgain = time.Millisecond
+)
 
 // object reads one object and reports whether there is none. A row that cannot
 // be read although the store answers must not stop the changes of all others:
@@ -137,7 +142,7 @@ func (s *Service) object(ctx context.Context, what string, read func() error) (g
 		case keymanager.IsNotFound(err):
 			return true, nil
 		}
-		s.pause(ctx, s.opts.Poll)
+		s.pause(ctx, tryAgain)
 	}
 	s.opts.Logger.Error("a stored object cannot be read: gateways are told that it is gone", "object", what, "error", err)
 	return true, nil

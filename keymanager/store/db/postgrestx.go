@@ -2,11 +2,12 @@ package db
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -100,52 +101,71 @@ func (t *postgresTx) AtCommit(into []any, query string, args ...any) {
 
 func (t *postgresTx) NotifyAtCommit() { t.notify = true }
 
-// commit sends the queued statements and COMMIT in one message, so that this
-// process can stop at any point without holding what they lock.
+// commit sends the queued statements and COMMIT in one message, which the
+// server carries out when it has all of it: this process, or the network, can
+// stop at any byte without holding what they lock. (Of a batch the server
+// carries out what it has, and then waits for the rest with no time limit.)
 func (t *postgresTx) commit(ctx context.Context) error {
 	ctx, cancel := t.p.budget(ctx)
 	defer cancel()
-	b := new(pgx.Batch)
-	for _, q := range t.last {
-		b.Queue(q.query, q.args...)
-	}
+	pg := t.conn.Conn().PgConn()
+	last := t.last
 	if t.notify {
-		b.Queue("SELECT pg_notify($1, '')", t.p.channel())
+		last = append(last, queued{nil, "SELECT pg_notify($1, '')", []any{t.p.channel()}})
 	}
-	b.Queue("COMMIT")
-	results := t.conn.SendBatch(ctx, b)
-	err := t.results(results)
+	var message strings.Builder
+	for _, q := range last {
+		text, err := inline(q.query, q.args, pg.EscapeString)
+		if err != nil {
+			return err
+		}
+		message.WriteString(text)
+		message.WriteString(";\n")
+	}
+	message.WriteString("COMMIT")
+	results := pg.Exec(ctx, message.String())
+	err := t.results(results, last)
 	if closeErr := results.Close(); err == nil {
 		err = closeErr
 	}
 	return t.p.noted(err)
 }
 
-func (t *postgresTx) results(results pgx.BatchResults) error {
-	for _, q := range t.last {
-		if q.into == nil {
-			if _, err := results.Exec(); err != nil {
-				return err
+func (t *postgresTx) results(results *pgconn.MultiResultReader, last []queued) error {
+	var tag pgconn.CommandTag
+	for i := 0; results.NextResult(); i++ {
+		r := results.ResultReader()
+		rows := 0
+		for r.NextRow() {
+			rows++
+			if i < len(last) && last[i].into != nil && rows == 1 {
+				if err := scanText(t.conn.Conn().TypeMap(), r, last[i].into); err != nil {
+					return err
+				}
 			}
-			continue
 		}
-		if err := results.QueryRow().Scan(q.into...); err != nil {
-			if errors.Is(err, pgx.ErrNoRows) {
-				return fmt.Errorf("no row to read at commit: %s", q.query)
-			}
+		var err error
+		if tag, err = r.Close(); err != nil {
 			return err
 		}
-	}
-	if t.notify {
-		if _, err := results.Exec(); err != nil {
-			return err
+		if i < len(last) && last[i].into != nil && rows == 0 {
+			return fmt.Errorf("no row to read at commit: %s", last[i].query)
 		}
 	}
-	tag, err := results.Exec()
-	if err != nil {
+	if err := results.Close(); err != nil {
 		return err
 	}
 	return committed(tag)
+}
+
+// scanText reads a row of a message that was sent as text.
+func scanText(types *pgtype.Map, r *pgconn.ResultReader, into []any) error {
+	for i, f := range r.FieldDescriptions() {
+		if err := types.Scan(f.DataTypeOID, pgtype.TextFormatCode, r.Values()[i], into[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rollback ends a transaction that is still open, within a time of its own:

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"tollgate/keymanager"
@@ -12,11 +13,18 @@ import (
 const apiColumns = `id, organization, name, version, context, state, spec, position, created_at, updated_at, revision`
 
 func scanAPI(r db.Row, a *keymanager.API) error {
+	unreadable, err := scanAPIRow(r, a)
+	return errors.Join(err, unreadable)
+}
+
+// scanAPIRow tells a row whose content cannot be read from a failure to read
+// rows. (A driver reads no further row after one that failed.)
+func scanAPIRow(r db.Row, a *keymanager.API) (unreadable, err error) {
 	var spec apiSpec
-	err := r.Scan(&a.ID, &a.Organization, &a.Name, &a.Version, &a.Context, &a.State, document{&spec}, &a.Position,
+	err = r.Scan(&a.ID, &a.Organization, &a.Name, &a.Version, &a.Context, &a.State, lenient{document{&spec}, &unreadable}, &a.Position,
 		millis{&a.CreatedAt}, millis{&a.UpdatedAt}, &a.Revision)
 	spec.fill(a)
-	return err
+	return unreadable, err
 }
 
 // CreateAPI adds an API and publishes it.
@@ -159,13 +167,9 @@ func (s *Store) AllAPIs(ctx context.Context, fn func(*keymanager.API) error) err
 		err error
 	}
 	scan := func(r db.Row, to *row) error {
-		if err := scanAPI(r, &to.api); err != nil {
-			if to.api.ID == "" {
-				return err
-			}
-			to.err = err
-		}
-		return nil
+		var err error
+		to.err, err = scanAPIRow(r, &to.api)
+		return err
 	}
 	var last keymanager.APIID
 	for {

@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -83,6 +84,19 @@ func (d document) Scan(src any) error {
 	default:
 		return fmt.Errorf("document: want JSON, got %T", src)
 	}
+}
+
+// lenient keeps the error of a column, so that the rows after it can be read.
+type lenient struct {
+	to  sql.Scanner
+	err *error
+}
+
+func (l lenient) Scan(src any) error {
+	if err := l.to.Scan(src); err != nil && *l.err == nil {
+		*l.err = err
+	}
+	return nil
 }
 
 // encode is the column value of a JSON document.

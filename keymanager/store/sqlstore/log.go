@@ -55,7 +55,8 @@ func (s *Store) Oldest(ctx context.Context) (uint64, error) {
 	return uint64(pruned) + 1, nil
 }
 
-// Events reads events after seq. Of those that are pruned some may be left
+// Events reads events after seq. One that cannot be read is as one that is
+// pruned: nothing may be passed over. Of those that are pruned some may be left
 // (see Prune): what does not follow its predecessor is not answered.
 func (s *Store) Events(ctx context.Context, after uint64, limit int) ([]store.LogEvent, error) {
 	from := int64(min(after, math.MaxInt64))
@@ -66,8 +67,11 @@ func (s *Store) Events(ctx context.Context, after uint64, limit int) ([]store.Lo
 			return err
 		}
 		var err error
-		*e, err = decodeEvent(uint64(seq), kind, body)
-		return err
+		if *e, err = decodeEvent(uint64(seq), kind, body); err != nil {
+			s.log.ErrorContext(ctx, "stored event cannot be read: gateways start again from a snapshot", "seq", seq, "error", err)
+			e.Seq = 0 // a gap
+		}
+		return nil
 	}, `SELECT seq, kind, CAST(body AS TEXT) FROM log_event WHERE seq > $1 ORDER BY seq LIMIT $2`, from, limit)
 	if err != nil {
 		return nil, err
@@ -95,19 +99,23 @@ func pruned(after uint64) error {
 
 // LiveDead reads the Dead entries that still matter at t, in order.
 func (s *Store) LiveDead(ctx context.Context, t time.Time) ([]keymanager.Dead, error) {
-	return all(ctx, s.q, func(r db.Row, d *keymanager.Dead) error {
+	var dead []keymanager.Dead
+	err := s.q.Query(ctx, func(r db.Row) error {
 		var seq int64
 		var body string
 		if err := r.Scan(&seq, &body); err != nil {
 			return err
 		}
 		e, err := decodeEvent(uint64(seq), kindDead, body)
-		if err == nil {
-			*d = *e.Dead
+		if err != nil { // what it ended is refused all the same when it is looked up
+			s.log.ErrorContext(ctx, "stored event cannot be read, and is left out", "seq", seq, "error", err)
+			return nil
 		}
-		return err
+		dead = append(dead, *e.Dead)
+		return nil
 	}, `SELECT seq, CAST(body AS TEXT) FROM log_event
 		WHERE kind = 'dead' AND (expires_at IS NULL OR expires_at > $1) ORDER BY seq`, ms(t))
+	return dead, failure(err)
 }
 
 // Prune removes events up to seq. That can take a while, so the head, which every

@@ -21,6 +21,8 @@ type Link struct {
 	requests func([]byte) int // how much of what a client sends passes; fewer bytes: and then it is cut
 	replies  func([]byte) int // the same of what the server sends
 	open     map[net.Conn]net.Conn
+	held     chan struct{} // not nil: what does not pass is kept, not lost; closed by Heal
+	stalls   int           // connections that are kept so
 	group    sync.WaitGroup
 }
 
@@ -89,10 +91,38 @@ func (l *Link) pass(client, from, to net.Conn, filter func() func([]byte) int) {
 		if f != nil {
 			pass = min(n, f(buf[:n]))
 		}
-		if _, err := to.Write(buf[:pass]); err != nil || pass < n {
+		if _, err := to.Write(buf[:pass]); err != nil || pass < n && !l.stall() {
 			return
 		}
+		if pass < n {
+			if _, err := to.Write(buf[pass:n]); err != nil {
+				return
+			}
+		}
 	}
+}
+
+// stall waits until Heal if connections are to be kept, and reports whether
+// they are.
+func (l *Link) stall() bool {
+	l.mu.Lock()
+	held := l.held
+	if held != nil {
+		l.stalls++
+	}
+	l.mu.Unlock()
+	if held == nil {
+		return false
+	}
+	<-held
+	return true
+}
+
+// Stalls is how many connections have been stalled since the last Heal.
+func (l *Link) Stalls() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stalls
 }
 
 func (l *Link) drop(client net.Conn) {
@@ -109,6 +139,7 @@ func (l *Link) Cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.refuse = true
+	l.release()
 	for client, server := range l.open {
 		delete(l.open, client)
 		_, _ = client.Close(), server.Close()
@@ -119,7 +150,35 @@ func (l *Link) Cut() {
 func (l *Link) Heal() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.refuse, l.requests, l.replies = false, nil, nil
+	l.refuse, l.requests, l.replies, l.stalls = false, nil, nil, 0
+	l.release()
+}
+
+func (l *Link) release() {
+	if l.held != nil {
+		close(l.held)
+		l.held = nil
+	}
+}
+
+// StallCommit lets pass the first n bytes of the next message that commits, and
+// nothing after them until Heal: as if the client had stopped there.
+func (l *Link) StallCommit(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.release()
+	l.held = make(chan struct{})
+	done := false
+	var once sync.Mutex
+	l.requests = func(b []byte) int {
+		once.Lock()
+		defer once.Unlock()
+		if done || !bytes.Contains(b, []byte("COMMIT")) {
+			return len(b)
+		}
+		done = true
+		return min(n, len(b)-1)
+	}
 }
 
 // CutRequest cuts the connection over which the n-th byte from now on is sent
