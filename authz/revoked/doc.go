@@ -5,5 +5,6 @@
 //
 // What is Dead is remembered exactly. Of what is Stale only a number is kept,
 // in a table of fixed size by a hash: two subjects that share a place make a
-// verdict miss once without need, never the reverse. Readers take no lock.
+// verdict miss once without need, never the reverse. Readers take no
+// lock that all of them share.
 package revoked

@@ -39,10 +39,13 @@ type state struct {
 	floor keymanager.Position
 	stale staleTable
 	dead  deadSet
+	// coarse: the snapshot holds too many tokens to remember. Only while it
+	// comes: the floor alone refuses them, as state.coarser says.
+	coarse bool
 }
 
 func newState(floor keymanager.Position) *state {
-	st := &state{floor: floor}
+	st := &state{floor: floor, dead: newDeadSet()}
 	st.stale.seed = maphash.MakeSeed()
 	return st
 }
@@ -120,6 +123,7 @@ func (s *Set) Apply(e keymanager.Event) error {
 	case keymanager.SnapshotBegin:
 		s.building = newState(e.At)
 	case keymanager.SnapshotEnd:
+		s.building.coarse = false // what dies from now on is remembered
 		s.current.Store(s.building)
 		s.building = nil
 	case keymanager.Item:
@@ -127,8 +131,11 @@ func (s *Set) Apply(e keymanager.Event) error {
 		if into == nil {
 			into = s.current.Load()
 		}
-		if e.Dead != nil {
+		if e.Dead != nil && !(into.coarse && e.Dead.TokenID != (keymanager.TokenID{})) {
 			into.dead.add(*e.Dead)
+		}
+		if into == s.building && into.dead.tokens.size.Load() > s.maxTokens {
+			into.dead.tokens, into.coarse = newMarks[keymanager.TokenID](), true
 		}
 		if e.Stale != nil {
 			into.stale.add(*e.Stale, e.At.Seq)
@@ -155,10 +162,9 @@ func (s *Set) Apply(e keymanager.Event) error {
 // verdict one read.
 func (st *state) coarser(at keymanager.Position) *state {
 	out := newState(at)
-	out.dead.families.takeFrom(&st.dead.families)
-	out.dead.clients.takeFrom(&st.dead.clients)
-	out.dead.users.takeFrom(&st.dead.users)
-	out.dead.stores.takeFrom(&st.dead.stores)
+	tokens := out.dead.tokens
+	out.dead = st.dead // the old state goes on to see what is added: never wrong
+	out.dead.tokens = tokens
 	return out
 }
 
