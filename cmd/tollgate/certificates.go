@@ -154,24 +154,20 @@ func (c *certificates) server(callers *certificates) *tls.Config {
 	return base
 }
 
-// mutual returns the configuration of a listener for processes of ours; allow
-// says who of them may connect.
-func (c *certificates) mutual(allow func(keymanager.Peer) error) *tls.Config {
-	base := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}}
-	base.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		id := c.current.Load()
-		return &tls.Config{
-			MinVersion: tls.VersionTLS13, NextProtos: base.NextProtos,
-			Certificates: []tls.Certificate{id.cert},
-			ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: id.roots,
-			VerifyConnection: func(s tls.ConnectionState) error {
-				peer, err := keymanager.ParsePeer(c.trustDomain, s.PeerCertificates[0])
-				if err != nil {
-					return err
-				}
-				return allow(peer)
-			},
-		}, nil
+// mutual returns the configuration of a listener for processes of ours: all
+// must have a certificate of the authorities of the moment. Who of them may do
+// what is for the server to decide.
+func (c *certificates) mutual() *tls.Config {
+	protocols := []string{"h2"}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, NextProtos: protocols, ClientAuth: tls.RequireAndVerifyClientCert,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			id := c.current.Load()
+			return &tls.Config{
+				MinVersion: tls.VersionTLS13, NextProtos: protocols,
+				Certificates: []tls.Certificate{id.cert},
+				ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: id.roots,
+			}, nil
+		},
 	}
-	return base
 }

@@ -56,6 +56,9 @@ func checkCertificates(cfg *Config, r roles) error {
 		return err
 	}
 	_, _, err := ownCertificates(cfg, r, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	if err == nil && r.xds {
+		_, err = readGatewayCertificates(cfg.XDS.Certificates, nil)
+	}
 	return err
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -75,6 +76,8 @@ type GatewayConfig struct {
 	TrustedHops int      `yaml:"trusted_hops"`
 	CAFile      string   `yaml:"ca_file"`    // PEM, whom https back ends are verified against; "" = the system's
 	AccessLog   string   `yaml:"access_log"` // as Envoy sees the file; "" = none
+	// Certificates of the listener are names in xds.certificates; none = clear text.
+	Certificates []string `yaml:"certificates"`
 }
 
 // AuthzConfig is the decision point and its memory of verdicts.
@@ -89,12 +92,16 @@ type AuthzConfig struct {
 	KeyManagerTimeout Duration `yaml:"keymanager_timeout"`
 	KeyManagerCalls   int      `yaml:"keymanager_calls"`
 	MaxStale          Duration `yaml:"max_stale"`
-	Watchdog          Duration `yaml:"watchdog"` // 0 = none
+	Watchdog          Duration `yaml:"watchdog"`
 }
 
 // XDSConfig is where Envoy fetches its configuration.
 type XDSConfig struct {
 	Address string `yaml:"address"` // "" = a socket in the state folder
+	// Groups are the gateway groups; none = the one of section gateway.
+	Groups []GroupConfig `yaml:"groups"`
+	// Certificates of listeners, back ends and key managers, by name.
+	Certificates map[string]CertificateConfig `yaml:"certificates"`
 }
 
 // OpsConfig is the address of health, readiness and metrics, and how the
@@ -164,4 +171,14 @@ func (c *Config) issuer() string {
 }
 
 // hosts are those of every gateway group that is configured here.
-func (c *Config) hosts() []string { return c.Gateway.Hosts }
+func (c *Config) hosts() []string {
+	if len(c.XDS.Groups) == 0 {
+		return c.Gateway.Hosts
+	}
+	var all []string
+	for i := range c.XDS.Groups {
+		all = append(all, c.XDS.Groups[i].Hosts...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}

@@ -36,11 +36,10 @@ func checkConfig(cfg *Config, r roles, at places) error {
 	c.between("store.max_connections", cfg.Store.MaxConnections, 2, 1000)
 	c.peers(cfg)
 	c.keyManager(&cfg.KeyManager)
-	c.gateway(&cfg.Gateway)
+	c.gateway(&cfg.Gateway, &cfg.XDS)
 	c.authz(cfg)
 	c.redis(&cfg.Redis)
-	c.listener("xds.address", cfg.XDS.Address, cfg.TLS.enabled(), tlsHint)
-
+	c.xds(cfg)
 	c.address("ops.address", cfg.Ops.Address)
 	c.span("ops.drain_wait", cfg.Ops.DrainWait, 0, 5*time.Minute)
 	c.span("ops.drain_time", cfg.Ops.DrainTime, 100*time.Millisecond, 10*time.Minute)
@@ -70,8 +69,15 @@ func (c *checker) keyManager(k *KeyManagerConfig) {
 	c.span("keymanager.token_lifetime", k.TokenLifetime, time.Minute, 24*time.Hour)
 }
 
-func (c *checker) gateway(g *GatewayConfig) {
-	c.loopback("gateway.address", g.Address)
+func (c *checker) gateway(g *GatewayConfig, x *XDSConfig) {
+	if len(g.Certificates) > 0 {
+		c.address("gateway.address", g.Address)
+	} else {
+		c.loopbackUnless("gateway.address", g.Address, "set gateway.certificates for HTTPS")
+	}
+	for _, name := range g.Certificates {
+		c.named("gateway.certificates", name, x, true)
+	}
 	c.group("gateway.group", g.Group)
 	c.hosts("gateway.hosts", g.Hosts)
 	c.between("gateway.trusted_hops", g.TrustedHops, 0, 10)
@@ -94,9 +100,7 @@ func (c *checker) authz(cfg *Config) {
 	c.span("authz.keymanager_timeout", a.KeyManagerTimeout, 10*time.Millisecond, 10*time.Second)
 	c.between("authz.keymanager_calls", a.KeyManagerCalls, 1, 10_000)
 	c.span("authz.max_stale", a.MaxStale, time.Second, 600*time.Second)
-	if a.Watchdog != 0 {
-		c.span("authz.watchdog", a.Watchdog, time.Second, 5*time.Minute)
-	}
+	c.span("authz.watchdog", a.Watchdog, time.Second, 5*time.Minute)
 }
 
 // distinct refuses two listeners on one address.

@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
-
-	"tollgate/keymanager"
 )
 
 // listeners are the addresses of a process; nil for what it does not serve.
@@ -74,23 +71,8 @@ func (d *daemon) listenAuthz(ctx context.Context) (err error) {
 	if err != nil || d.cfg.Authz.Address == "" {
 		return err
 	}
-	l, err := d.listenTCP(ctx, "authz", "authz.address in the configuration", d.cfg.Authz.Address)
-	if err == nil && d.identity != nil {
-		// Below gRPC, since the socket of the same server is clear text.
-		l = tls.NewListener(l, d.identity.mutual(d.ownGateway))
-	}
-	d.remoteListener = l
+	d.remoteListener, err = d.listenTCP(ctx, "authz", "authz.address in the configuration", d.cfg.Authz.Address)
 	return err
-}
-
-// ownGateway lets the Envoys of this authz's gateway group in.
-func (d *daemon) ownGateway(p keymanager.Peer) error {
-	if p.Role != keymanager.RoleGateway || p.Group != d.cfg.Gateway.Group {
-		err := keymanager.Errorf(keymanager.KindForbidden, "%s is no gateway of the group %s", p, d.cfg.Gateway.Group)
-		d.log.Warn("a connection to authz is refused", "peer", p, "error", err)
-		return err
-	}
-	return nil
 }
 
 // listenTCP listens on an address. A process that takes over from another one
