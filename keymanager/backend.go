@@ -27,7 +27,8 @@ type RetryCondition string
 // The conditions of a retry. After the first three no back end has seen the
 // call; after the others one may have acted on it, so they count for idempotent
 // methods alone (RFC 9110 section 9.2.2: every known one but POST and PATCH)
-// unless Retry.AnyMethod is set.
+// unless Retry.AnyMethod is set. 503 is also a connection that breaks before the
+// answer, and with 503 or 504 the end of Retry.PerTryTimeout counts too.
 const (
 	RetryConnectFailure     RetryCondition = "connect-failure"
 	RetryRefusedStream      RetryCondition = "refused-stream"

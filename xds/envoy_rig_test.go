@@ -49,6 +49,7 @@ type setup struct {
 	// rewrite changes each resource on its way to Envoy: to see what Envoy would
 	// do with what xds never pushes.
 	rewrite func(proto.Message)
+	options func(*xds.Options)
 	apis    func(backends map[string]*envoytest.Backend) []*keymanager.API
 }
 
@@ -71,9 +72,11 @@ func newGateway(t *testing.T, s setup) *gateway {
 	if s.group != nil {
 		s.group(&group)
 	}
-	socket := serveXDS(t, xds.Options{
-		ID: "xds-1", Catalog: g.km, Gateways: g.km, Groups: []xds.Group{group}, Now: time.Now,
-	}, s.rewrite)
+	options := xds.Options{ID: "xds-1", Catalog: g.km, Gateways: g.km, Groups: []xds.Group{group}, Now: time.Now}
+	if s.options != nil {
+		s.options(&options)
+	}
+	socket := serveXDS(t, options, s.rewrite)
 	g.envoy = envoytest.Start(t, envoytest.Options{
 		XDS: socket, Authz: g.authz.Path(), Listeners: []string{listener}, Bootstrap: s.bootstrap,
 	})

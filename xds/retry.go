@@ -49,6 +49,9 @@ func retryPolicy(p *packer, policy *keymanager.Retry, safe bool) *routev3.RetryP
 				continue // retryOn has numbers alone under this name
 			}
 			statuses = append(statuses, uint32(n))
+			if c != keymanager.Retry502 && !slices.Contains(on, "reset") {
+				on = append(on, "reset") // a lost connection and PerTryTimeout have no status of the back end
+			}
 		}
 		if !slices.Contains(on, name) {
 			on = append(on, name)

@@ -18,7 +18,7 @@ type BackendSpec struct {
 // RetrySpec is when and how often a call is sent to a back end again.
 type RetrySpec struct {
 	Attempts      int      `json:"attempts" doc:"beside the first one: 0 (never) to 5" example:"2"`
-	On            []string `json:"on,omitempty" doc:"connect-failure, refused-stream, reset-before-request (the call has not reached a back end), 502, 503, 504, of a gRPC API unavailable; none: the first three"`
+	On            []string `json:"on,omitempty" doc:"connect-failure, refused-stream, reset-before-request (the call has not reached a back end), 502, 503 (also a connection that breaks), 504 (also perTryTimeout), of a gRPC API unavailable; none: the first three"`
 	AnyMethod     bool     `json:"anyMethod,omitempty" doc:"also POST and PATCH after 502, 503 and 504, which a back end may then run twice"`
 	PerTryTimeout string   `json:"perTryTimeout,omitempty" doc:"of each attempt, 10ms to timeout, which holds for all together; left out: none" example:"5s"`
 	BackOff       string   `json:"backOff,omitempty" doc:"mean wait before the first retry, up to twice as long before each further one; default: 25ms"`
