@@ -13,6 +13,7 @@ import (
 // Defaults of CapOptions.
 const (
 	DefaultCalls = 64
+	DefaultQueue = 256
 	DefaultWait  = 50 * time.Millisecond
 )
 
@@ -22,6 +23,7 @@ type CapOptions struct {
 	Now   func() time.Time
 	Calls int           // under way at most; 0 = DefaultCalls
 	Wait  time.Duration // for a turn at most; 0 = DefaultWait
+	Queue int           // who wait for a turn at most; 0 = DefaultQueue
 }
 
 // Cap bounds the calls of the key manager under way. Who gets no turn in time
@@ -32,6 +34,7 @@ type Cap struct {
 	now   func() time.Time
 	wait  time.Duration
 	turns chan struct{}
+	queue chan struct{}
 
 	calls   *prometheus.CounterVec
 	seconds prometheus.Histogram
@@ -42,7 +45,7 @@ var ErrBusy = errors.New("too many calls of the key manager under way")
 
 // NewCap returns a Cap before o.Next.
 func NewCap(o CapOptions) (*Cap, error) {
-	if o.Next == nil || o.Now == nil || o.Calls < 0 || o.Wait < 0 {
+	if o.Next == nil || o.Now == nil || o.Calls < 0 || o.Wait < 0 || o.Queue < 0 {
 		return nil, errors.New("cache: a Cap needs Next and Now, and no negative number")
 	}
 	return &Cap{
@@ -50,6 +53,7 @@ func NewCap(o CapOptions) (*Cap, error) {
 		now:   o.Now,
 		wait:  orDefault(o.Wait, DefaultWait),
 		turns: make(chan struct{}, orDefault(o.Calls, DefaultCalls)),
+		queue: make(chan struct{}, orDefault(o.Queue, DefaultQueue)),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tollgate_authz_keymanager_calls_total",
 			Help: "Calls of the key manager, by result (ok, error, busy).",
@@ -89,6 +93,12 @@ func (c *Cap) take(ctx context.Context) error {
 	case c.turns <- struct{}{}:
 		return nil
 	default:
+	}
+	select {
+	case c.queue <- struct{}{}:
+		defer func() { <-c.queue }()
+	default:
+		return unavailable("too many wait for a turn", ErrBusy)
 	}
 	timer := time.NewTimer(c.wait)
 	defer timer.Stop()

@@ -14,7 +14,9 @@ import (
 // it, so that a hit allocates nothing.
 type entry struct {
 	verdict keymanager.Verdict
-	until   int64 // Unix nanoseconds: when it is forgotten
+	// until is when it is forgotten: a time since the start of the cache, which a
+	// step of the system's clock does not move.
+	until time.Duration
 }
 
 // grants makes verdicts share equal Grants: all tokens of one application, API
@@ -65,13 +67,13 @@ func (s *grants) hash(g *keymanager.Grant) uint64 {
 	return h.Sum64()
 }
 
-// lifetime returns when a verdict is forgotten: after ttl, give or take a
-// tenth so that what came together does not go together, and never after the
-// credential has expired.
-func lifetime(now time.Time, ttl time.Duration, key *Key, expires time.Time) int64 {
-	until := now.Add(ttl + time.Duration(key.spread()*float64(ttl)/10))
-	if !expires.IsZero() && expires.Before(until) {
-		until = expires
+// lifetime returns how long a verdict is remembered: ttl, give or take a tenth
+// so that what came together does not go together, and not beyond the expiry of
+// the credential.
+func lifetime(now time.Time, ttl time.Duration, key *Key, expires time.Time) time.Duration {
+	life := ttl + time.Duration(key.spread()*float64(ttl)/10)
+	if left := expires.Sub(now); !expires.IsZero() && left < life {
+		life = left
 	}
-	return until.UnixNano()
+	return life
 }

@@ -14,8 +14,11 @@ import (
 	"tollgate/keymanager"
 )
 
-// DefaultTimeout bounds one call of a Flight.
-const DefaultTimeout = 400 * time.Millisecond
+// Defaults of FlightOptions.
+const (
+	DefaultTimeout = 400 * time.Millisecond
+	DefaultCallers = 2048
+)
 
 // Margin is how long before its caller's deadline a wait ends, so that there is
 // time to answer.
@@ -25,6 +28,10 @@ const Margin = 20 * time.Millisecond
 type FlightOptions struct {
 	Next    keymanager.Validator
 	Timeout time.Duration // of the shared call; 0 = DefaultTimeout
+	// Callers who wait at most, over all queries; 0 = DefaultCallers. Whoever
+	// comes then is told at once that it is too much: while the key manager is
+	// slow, misses must not fill the process.
+	Callers int
 	Logger  *slog.Logger
 }
 
@@ -35,10 +42,12 @@ type FlightOptions struct {
 type Flight struct {
 	next    keymanager.Validator
 	timeout time.Duration
+	callers int64
 	log     *slog.Logger
 	parts   [shards]flightPart
 
-	started, joined, left atomic.Uint64
+	waiting                        atomic.Int64
+	started, joined, left, refused atomic.Uint64
 }
 
 type flightPart struct {
@@ -56,10 +65,10 @@ type call struct {
 
 // NewFlight returns a Flight before o.Next.
 func NewFlight(o FlightOptions) (*Flight, error) {
-	if o.Next == nil || o.Logger == nil || o.Timeout < 0 {
-		return nil, errors.New("cache: a Flight needs Next and Logger, and no negative Timeout")
+	if o.Next == nil || o.Logger == nil || o.Timeout < 0 || o.Callers < 0 {
+		return nil, errors.New("cache: a Flight needs Next and Logger, and no negative number")
 	}
-	f := &Flight{next: o.Next, timeout: orDefault(o.Timeout, DefaultTimeout), log: o.Logger}
+	f := &Flight{next: o.Next, timeout: orDefault(o.Timeout, DefaultTimeout), callers: int64(orDefault(o.Callers, DefaultCallers)), log: o.Logger}
 	for i := range f.parts {
 		f.parts[i].calls = map[Key]*call{}
 	}
@@ -68,6 +77,11 @@ func NewFlight(o FlightOptions) (*Flight, error) {
 
 // Validate implements keymanager.Validator.
 func (f *Flight) Validate(ctx context.Context, q keymanager.Query) (*keymanager.Verdict, error) {
+	defer f.waiting.Add(-1)
+	if f.waiting.Add(1) > f.callers {
+		f.refused.Add(1)
+		return nil, unavailable("too many wait for an answer", ErrBusy)
+	}
 	ctx, cancel := early(ctx)
 	defer cancel()
 	c := f.join(q) //nolint:contextcheck // the call must outlive its first caller
@@ -131,14 +145,14 @@ func unavailable(detail string, cause error) error {
 }
 
 var flightDesc = prometheus.NewDesc("tollgate_authz_flight_total",
-	"Misses: calls started, calls joined, and callers who left before the answer.", []string{"event"}, nil)
+	"Misses: calls started, calls joined, callers who left before the answer, and callers refused because too many waited.", []string{"event"}, nil)
 
 // Describe implements prometheus.Collector.
 func (f *Flight) Describe(ch chan<- *prometheus.Desc) { ch <- flightDesc }
 
 // Collect implements prometheus.Collector.
 func (f *Flight) Collect(ch chan<- prometheus.Metric) {
-	for event, n := range map[string]*atomic.Uint64{"started": &f.started, "joined": &f.joined, "left": &f.left} {
+	for event, n := range map[string]*atomic.Uint64{"started": &f.started, "joined": &f.joined, "left": &f.left, "refused": &f.refused} {
 		ch <- prometheus.MustNewConstMetric(flightDesc, prometheus.CounterValue, float64(n.Load()), event)
 	}
 }

@@ -42,6 +42,7 @@ type LRUOptions struct {
 type LRU struct {
 	next     keymanager.Validator
 	now      func() time.Time
+	started  time.Time
 	ttl      time.Duration
 	active   [shards]shard
 	negative [1]shard
@@ -64,7 +65,7 @@ func NewLRU(o LRUOptions) (*LRU, error) {
 	if o.Size < 0 || o.TTL < 0 || o.NegativeSize < 0 || o.NegativeTTL < 0 {
 		return nil, errors.New("cache: sizes and lives of an LRU must not be negative")
 	}
-	c := &LRU{next: o.Next, now: o.Now, ttl: orDefault(o.TTL, DefaultTTL), negTTL: orDefault(o.NegativeTTL, DefaultNegativeTTL)}
+	c := &LRU{next: o.Next, now: o.Now, started: o.Now(), ttl: orDefault(o.TTL, DefaultTTL), negTTL: orDefault(o.NegativeTTL, DefaultNegativeTTL)}
 	var err error
 	size := max(orDefault(o.Size, DefaultSize)/shards, minPerPart)
 	for i := range c.active {
@@ -89,7 +90,7 @@ func orDefault[T int | time.Duration](v, def T) T {
 // Validate implements keymanager.Validator.
 func (c *LRU) Validate(ctx context.Context, q keymanager.Query) (*keymanager.Verdict, error) {
 	key := KeyOf(q)
-	now := c.now()
+	now := c.now().Sub(c.started)
 	s := &c.active[key.shard(shards)]
 	if v := s.get(&key, q.Since, now); v != nil {
 		return v, nil
@@ -105,12 +106,12 @@ func (c *LRU) Validate(ctx context.Context, q keymanager.Query) (*keymanager.Ver
 	return v, nil
 }
 
-func (s *shard) get(key *Key, since keymanager.Position, now time.Time) *keymanager.Verdict {
+func (s *shard) get(key *Key, since keymanager.Position, now time.Duration) *keymanager.Verdict {
 	e, found := s.entries.Get(*key)
 	switch {
 	case !found:
 		s.misses.Add(1)
-	case now.UnixNano() >= e.until,
+	case now >= e.until,
 		since != (keymanager.Position{}) && !e.verdict.Head.Reached(since):
 		s.expired.Add(1)
 	default:
@@ -135,9 +136,11 @@ func (c *LRU) put(s *shard, key *Key, v *keymanager.Verdict) {
 	e := &entry{verdict: *v}
 	e.verdict.Grant = c.grants.share(v.Grant)
 	now := c.now()
-	if e.until = lifetime(now, ttl, key, expires); e.until <= now.UnixNano() {
+	life := lifetime(now, ttl, key, expires)
+	if life <= 0 {
 		return
 	}
+	e.until = now.Sub(c.started) + life
 	if old, found := s.entries.Peek(*key); found && newer(old.verdict.Head, v.Head) {
 		return
 	}

@@ -194,7 +194,7 @@ func TestJitter(t *testing.T) {
 	shortest, longest := time.Hour, time.Duration(0)
 	for i := range 1000 {
 		key := KeyOf(query(fmt.Sprint(i)))
-		d := time.Duration(lifetime(now, 10*time.Minute, &key, time.Time{}))
+		d := lifetime(now, 10*time.Minute, &key, time.Time{})
 		shortest, longest = min(shortest, d), max(longest, d)
 	}
 	if shortest < 9*time.Minute || longest > 11*time.Minute || longest-shortest < time.Minute {
