@@ -166,17 +166,12 @@ func (s *Server) Processes() []int {
 	all := []int{s.cmd.Process.Pid}
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range stats {
-		text, err := os.ReadFile(path)
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		if err != nil {
-			continue // it has ended
+			continue
 		}
-		after := text[bytes.LastIndexByte(text, ')')+1:] // state, parent, ...
-		fields := strings.Fields(string(after))
-		if len(fields) > 1 && fields[1] == strconv.Itoa(all[0]) {
-			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-			if err == nil {
-				all = append(all, pid)
-			}
+		if _, parent := process(pid); parent == strconv.Itoa(all[0]) {
+			all = append(all, pid)
 		}
 	}
 	return all
@@ -195,9 +190,31 @@ func (s *Server) Kill() {
 		return
 	}
 	_ = s.cmd.Process.Signal(syscall.SIGSTOP) // no new child escapes
+	for state := "?"; state != "T" && state != "Z" && state != ""; {
+		state, _ = process(s.cmd.Process.Pid)
+	}
+	all := s.Processes()
 	s.Signal(syscall.SIGKILL)
 	_ = s.cmd.Wait() // it was killed
+	for _, pid := range all {
+		for state := "?"; state != "" && state != "Z"; time.Sleep(time.Millisecond) {
+			state, _ = process(pid)
+		}
+	}
 	s.cmd = nil
+}
+
+// process returns the state of a process, "" if there is none, and its parent.
+func process(pid int) (state, parent string) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return "", ""
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(fields) < 2 {
+		return "", ""
+	}
+	return fields[0], fields[1]
 }
 
 // Shutdown ends the server in good order, cutting those who are connected.
