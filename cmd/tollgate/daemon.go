@@ -20,6 +20,7 @@ type daemon struct {
 	cfg   Config
 	roles roles
 	log   *slog.Logger
+	logs  *logWriter // what log writes to; nil = directly
 	state *State
 	*system
 

@@ -30,7 +30,9 @@ func newServeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			d, err := newDaemon(cmd.Context(), cfg, r, newLogger(cmd.ErrOrStderr(), cfg.Log))
+			logs := newLogWriter(cmd.ErrOrStderr())
+			defer logs.Close()
+			d, err := newDaemon(cmd.Context(), cfg, r, newLogger(logs, cfg.Log))
 			if errors.Is(err, errStopped) {
 				return nil
 			}
@@ -38,6 +40,8 @@ func newServeCommand() *cobra.Command {
 				return err
 			}
 			defer d.close()
+			d.logs = logs
+			d.metrics.MustRegister(logs)
 			return d.run(cmd.Context(), nil, func(context.Context) error {
 				d.log.Info("ready", d.addresses()...)
 				return nil

@@ -57,7 +57,12 @@ func (d *daemon) serveAuthz(server func() (*grpc.Server, error), on ...net.Liste
 
 // hung ends a process whose decisions hang, at once: Envoy waits for answers as
 // long as it holds its connections. authz has written why.
-func (d *daemon) hung() { os.Exit(exitHung) }
+func (d *daemon) hung() {
+	if d.logs != nil {
+		d.logs.Flush(time.Second)
+	}
+	os.Exit(exitHung)
+}
 
 // exitHung is the exit code of a process that was ended by its watchdog.
 const exitHung = 3
