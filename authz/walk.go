@@ -52,7 +52,7 @@ func (s *Server) api(ctx context.Context, r *Request, now time.Time) (*apis.API,
 	case api == nil || api.Rev < r.Rev:
 		return s.catchUp(ctx, r)
 	}
-	if api.Rev > r.Rev {
+	if api.Rev > r.Rev && r.Rev != 0 { // 0: a route that was not made by xds, and will not follow
 		s.record.ahead.add()
 	}
 	return api, allowed

@@ -15,7 +15,7 @@ func newEnvoyCommand() *cobra.Command {
 		Short:   "What an Envoy of your own needs: its bootstrap, a static configuration, a drain",
 		GroupID: "serve",
 	}
-	cmd.AddCommand(newEnvoyBootstrapCommand(), newEnvoyDrainCommand())
+	cmd.AddCommand(newEnvoyBootstrapCommand(), newEnvoyStaticCommand(), newEnvoyDrainCommand())
 	return cmd
 }
 

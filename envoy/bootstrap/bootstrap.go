@@ -30,6 +30,9 @@ type Options struct {
 	// XDSServers.
 	XDS        string
 	XDSServers Servers
+	// Static has what xds would push, for an Envoy without one: XDS and
+	// XDSServers are then left out. nil = everything comes from xds.
+	Static *Static
 	// Authz is the Unix socket of authz beside this Envoy. Give it or
 	// AuthzServers, a fleet that many Envoys share.
 	Authz        string
@@ -77,6 +80,9 @@ type Options struct {
 	// tests: with it a local process can switch a gateway off.
 	OpenAdmin bool
 }
+
+// Static are resources that Envoy is started with, each in JSON.
+type Static struct{ Listeners, Clusters, Secrets []json.RawMessage }
 
 const (
 	defaultHeap        = 3 << 29
@@ -130,6 +136,8 @@ type values struct {
 	Clusters           []cluster
 	APIClusterStats    string
 	XDSCluster         string
+	Listeners, Secrets []json.RawMessage // of Static, and
+	More               []json.RawMessage // its clusters
 	AdminPath          string
 	AdminHost, DNSHost string
 	AdminPort, DNSPort uint16
@@ -152,6 +160,9 @@ func (o Options) values() (values, error) {
 		c.wrong("AuthzPing, AuthzIdlePing", "must be at least 10 ms, and the second not below the first")
 	}
 	v.Clusters = c.clusters(&o)
+	if o.Static != nil {
+		v.Listeners, v.Secrets, v.More = o.Static.Listeners, o.Static.Secrets, o.Static.Clusters
+	}
 	admin, _ := c.local("Admin", o.Admin, true)
 	v.AdminPath, v.AdminHost, v.AdminPort = admin.Path, admin.Host, admin.Port
 	v.DNSHost, v.DNSPort = c.ipPort("DNS", o.DNS, false)

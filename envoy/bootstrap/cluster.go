@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -53,7 +54,11 @@ type sanMatcher struct {
 func (c *checker) clusters(o *Options) []cluster {
 	xds := cluster{Name: envoy.ClusterXDS, Connect: 2 * time.Second, Ping: 30 * time.Second}
 	authz := cluster{Name: envoy.ClusterAuthz, Authz: true, Connect: 250 * time.Millisecond, Ping: o.AuthzPing, IdlePing: o.AuthzIdlePing}
-	c.neighbour(&xds, "XDS", o.XDS, o.XDSServers, o.TLS, "/xds/")
+	if o.Static == nil {
+		c.neighbour(&xds, "XDS", o.XDS, o.XDSServers, o.TLS, "/xds/")
+	} else if o.XDS != "" || !o.XDSServers.none() {
+		c.wrong("Static, XDS, XDSServers", "exclude each other")
+	}
 	c.neighbour(&authz, "Authz", o.Authz, o.AuthzServers, o.TLS, "/authz/"+o.Group+"/")
 	if authz.TLS {
 		authz.Connect = 500 * time.Millisecond
@@ -61,12 +66,15 @@ func (c *checker) clusters(o *Options) []cluster {
 		c.wrong("Authz", fmt.Sprintf("is not the absolute path of a Unix socket: %q", o.Authz))
 	}
 	out := []cluster{xds, authz}
+	if o.Static != nil {
+		out = out[1:]
+	}
 	if o.AccessLog != "" || !o.AccessLogServers.none() {
 		log := cluster{Name: envoy.ClusterAccessLog, Connect: 2 * time.Second, Ping: 30 * time.Second}
 		c.neighbour(&log, "AccessLog", o.AccessLog, o.AccessLogServers, o.TLS, "/keymanager/")
 		out = append(out, log)
 	}
-	if o.TLS != (TLS{}) && !xds.TLS && !authz.TLS && (len(out) < 3 || !out[2].TLS) {
+	if o.TLS != (TLS{}) && !slices.ContainsFunc(out, func(cl cluster) bool { return cl.TLS }) {
 		c.wrong("TLS", "has files, but no connection uses them: every neighbour is on this machine")
 	}
 	return out
