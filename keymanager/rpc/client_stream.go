@@ -123,15 +123,17 @@ func (c *Client) pickStream(ctx context.Context, kind method) (*endpoint, error)
 	return c.pick(ctx, avoid)
 }
 
-// broke remembers where a stream broke, until the next one of its kind breaks.
+// broke remembers where a stream broke, until the next one of its kind breaks,
+// and finds out whether the key manager is well: one that is stopping says so.
 func (c *Client) broke(kind method, e *endpoint, f failure) {
+	avoid := e
 	if f.chooseAgain {
-		e = nil
+		avoid = nil
 	}
 	c.mu.Lock()
-	c.avoid[kind] = e
+	c.avoid[kind] = avoid
 	c.mu.Unlock()
-	if f.transport {
+	if !f.chooseAgain {
 		c.suspect(e, f.err)
 	}
 }

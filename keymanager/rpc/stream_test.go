@@ -326,7 +326,7 @@ func TestStreamAge(t *testing.T) {
 func TestFailuresStayApart(t *testing.T) {
 	const secret = "tgat-very-secret-value"
 	k, all := fake(t)
-	var log bytes.Buffer
+	var log buffer
 	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	s := serveWith(t, listener(t, "unix"), rpc.ServerOptions{Validator: all, Catalog: panics{k}, Revocations: k, Gateways: k, Logger: logger})
 	c := dial(t, rpc.ClientOptions{Targets: []string{s.target}, Logger: logger})
@@ -395,6 +395,24 @@ func TestFailuresStayApart(t *testing.T) {
 	if !strings.Contains(log.String(), "in validation") || !strings.Contains(log.String(), "4711") {
 		t.Errorf("the log does not tell the operator:\n%s", log.String())
 	}
+}
+
+// buffer is safe for concurrent use.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }
 
 type panics struct{ keymanager.Catalog }
