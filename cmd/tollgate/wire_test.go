@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -125,7 +127,9 @@ var wireCases = []struct {
 	{name: "API blocked", api: "blocked", path: "/", credential: "shop", status: 503, code: "700700"},
 }
 
-// Every backend gives the same verdicts, refusals and headers.
+// Every backend and every placement gives the same verdicts, refusals and
+// headers: from a database of one file or of a server, from a key manager in this
+// process or another, and from Redis or without it.
 func TestEveryBackendDecidesTheSame(t *testing.T) {
 	stores := map[string]func(*testing.T) StoreConfig{
 		"SQLite": func(*testing.T) StoreConfig { return StoreConfig{} },
@@ -133,26 +137,90 @@ func TestEveryBackendDecidesTheSame(t *testing.T) {
 	for name, store := range otherStores {
 		stores[name] = store
 	}
+	caches := map[string]func(*testing.T) RedisConfig{
+		"alone": func(*testing.T) RedisConfig { return RedisConfig{} },
+	}
+	for name, cache := range otherCaches {
+		caches[name] = cache
+	}
+	const reference = "SQLite, in process, alone"
 	answers := map[string][]string{}
-	for name, store := range stores {
-		t.Run(name, func(t *testing.T) {
-			w := newWireWorld(t, store(t))
-			for _, tc := range wireCases {
-				t.Run(tc.name, func(t *testing.T) {
-					status, code, text := w.call(t, tc.api, orGet(tc.method), tc.path, w.headers(tc.credential, tc.apiKey, tc.header))
-					if status != tc.status || code != tc.code {
-						t.Errorf("%d %q, want %d %q\n%s", status, code, tc.status, tc.code, text)
+	for store, makeStore := range stores {
+		for cache, makeCache := range caches {
+			for place, apart := range map[string]bool{"in process": false, "gRPC": true} {
+				name := store + ", " + place + ", " + cache
+				t.Run(name, func(t *testing.T) {
+					w := newWireWorld(t, wirePlace{store: makeStore(t), redis: makeCache(t), apart: apart})
+					answers[name] = w.answers(t)
+					if cache != "alone" {
+						w.untilRedisAnswers(t, answers[name])
 					}
-					answers[name] = append(answers[name], tc.name+"\n"+text)
 				})
 			}
-		})
-	}
-	for name := range stores {
-		if diff := cmp.Diff(answers["SQLite"], answers[name]); diff != "" {
-			t.Errorf("(-SQLite +%s)\n%s", name, diff)
 		}
 	}
+	for name := range answers {
+		if diff := cmp.Diff(answers[reference], answers[name]); diff != "" {
+			t.Errorf("(-%s +%s)\n%s", reference, name, diff)
+		}
+	}
+}
+
+// answers makes every call, and writes the answers down.
+func (w *wireWorld) answers(t *testing.T) (all []string) {
+	t.Helper()
+	for _, tc := range wireCases {
+		status, code, text := w.call(t, tc.api, orGet(tc.method), tc.path, w.headers(tc.credential, tc.apiKey, tc.header))
+		if status != tc.status || code != tc.code {
+			t.Errorf("%s: %d %q, want %d %q\n%s", tc.name, status, code, tc.status, tc.code, text)
+		}
+		all = append(all, tc.name+"\n"+text)
+	}
+	return all
+}
+
+// untilRedisAnswers makes the calls again at another authz, which remembers
+// nothing of its own, until Redis has answered some of each kind: with a verdict
+// of a live credential, and of one that is not. Every answer is the same as the
+// first one.
+func (w *wireWorld) untilRedisAnswers(t *testing.T, first []string) {
+	t.Helper()
+	cfg := w.gate.cfg
+	cfg.RPC.Servers = []string{w.d.rpcListener.Addr().String()}
+	for n, end := 0, time.Now().Add(maxTestWait); ; n++ {
+		cfg.Authz.Socket = w.gate.state.Socket(fmt.Sprintf("again-%d.sock", n))
+		other := startDaemon(t, cfg, roles{authz: true})
+		if diff := cmp.Diff(first, w.at(t, other).answers(t)); diff != "" {
+			t.Fatalf("(-first +again)\n%s", diff)
+		}
+		hits, negative := redisLookups(t, other, "hit"), redisLookups(t, other, "negative")
+		if hits > 0 && negative > 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("Redis has answered %v times with a live credential's verdict, and %v times with another one", hits, negative)
+		}
+	}
+}
+
+// redisLookups is how often a look-up in Redis had this result.
+func redisLookups(t *testing.T, d *daemon, result string) float64 {
+	t.Helper()
+	families, err := d.metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != "tollgate_redis_lookups_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			if m.GetLabel()[0].GetValue() == result {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return 0
 }
 
 func orGet(method string) string {

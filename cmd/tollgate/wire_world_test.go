@@ -23,10 +23,11 @@ import (
 // maxTestWait is how long a test waits for the gateways.
 const maxTestWait = 30 * time.Second
 
-// wireWorld is one process over one database, with callers of every kind.
+// wireWorld is a deployment over one database, with callers of every kind.
 type wireWorld struct {
 	t       *testing.T
-	d       *daemon
+	d       *daemon // that runs the key manager
+	gate    *daemon // that runs authz
 	client  *client
 	check   authv3.AuthorizationClient
 	apis    map[string]string // id by name/version
@@ -34,7 +35,14 @@ type wireWorld struct {
 	shown   *strings.Replacer // what differs between two worlds by chance
 }
 
-func newWireWorld(t *testing.T, store StoreConfig) *wireWorld {
+// wirePlace is what is chosen in backends.go and wire.go.
+type wirePlace struct {
+	store StoreConfig
+	redis RedisConfig
+	apart bool // authz and xds in other processes than the key manager
+}
+
+func newWireWorld(t *testing.T, p wirePlace) *wireWorld {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "tollgate-wire-")
 	if err != nil {
@@ -45,16 +53,49 @@ func newWireWorld(t *testing.T, store StoreConfig) *wireWorld {
 	cfg.State.Dir = filepath.Join(dir, "state")
 	cfg.KeyManager.Address, cfg.Ops.Address = "127.0.0.1:0", "127.0.0.1:0"
 	cfg.KeyManager.Issuer = "http://127.0.0.1:9090"
-	cfg.Store.DSN = store.DSN
+	cfg.Store.DSN = p.store.DSN
+	cfg.Authz.KeyManagerTimeout = Duration(10 * time.Second) // a busy machine is not what is tested
+	if p.redis.Mode != "" {
+		cfg.Redis = p.redis
+		cfg.RPC.Address = filepath.Join(dir, "rpc.sock") // for another authz
+	}
 	w := &wireWorld{t: t, apis: map[string]string{}, secrets: map[string]string{}}
-	if w.d, err = newDaemon(t.Context(), cfg, allRoles, newLogger(io.Discard, cfg.Log)); err != nil {
+	if p.apart {
+		w.d = startDaemon(t, cfg, roles{keyManager: true})
+		cfg.RPC.Servers = []string{w.d.rpcListener.Addr().String()}
+		w.gate = startDaemon(t, cfg, roles{authz: true, xds: true})
+	} else {
+		w.d = startDaemon(t, cfg, allRoles)
+		w.gate = w.d
+	}
+	if w.client, err = newClient(w.d.credentials); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(w.d.close)
+	t.Cleanup(w.client.http.CloseIdleConnections)
+	w.check = dialAuthz(t, "unix:"+w.gate.authzListener.Addr().String())
+	w.populate()
+	return w
+}
+
+// at returns the world as seen by another authz.
+func (w *wireWorld) at(t *testing.T, gate *daemon) *wireWorld {
+	other := *w
+	other.gate, other.check = gate, dialAuthz(t, "unix:"+gate.authzListener.Addr().String())
+	return &other
+}
+
+// startDaemon runs a process in this one, and waits until it is ready.
+func startDaemon(t *testing.T, cfg Config, r roles) *daemon {
+	t.Helper()
+	d, err := newDaemon(t.Context(), cfg, r, newLogger(io.Discard, cfg.Log))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.close)
 	ctx, cancel := context.WithCancel(context.Background())
 	up, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
-		ended <- w.d.run(ctx, nil, func(context.Context) error { close(up); return nil })
+		ended <- d.run(ctx, nil, func(context.Context) error { close(up); return nil })
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -68,18 +109,17 @@ func newWireWorld(t *testing.T, store StoreConfig) *wireWorld {
 		ended <- nil
 		t.Fatal(err)
 	}
-	if w.client, err = newClient(w.d.credentials); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.client.http.CloseIdleConnections)
-	conn, err := grpc.NewClient("unix:"+w.d.authzListener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	return d
+}
+
+func dialAuthz(t *testing.T, target string) authv3.AuthorizationClient {
+	t.Helper()
+	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	w.check = authv3.NewAuthorizationClient(conn)
-	w.populate()
-	return w
+	return authv3.NewAuthorizationClient(conn)
 }
 
 // populate makes the world of the manifest, its callers, and then the changes.
