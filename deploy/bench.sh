@@ -34,9 +34,10 @@ all() {
   echo "$(git describe --tags --always --dirty 2>/dev/null || echo unknown), $(date -u +%Y-%m-%dT%H:%MZ), $(go version)"
   echo "$(uname -srm), $(getconf _NPROCESSORS_ONLN) cores, $(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo 2>/dev/null | head -n 1)"
   echo "load before: $(cut -d ' ' -f 1-3 /proc/loadavg 2>/dev/null)"
-  for part in check miss envoy; do
+  for part in check miss remote envoy; do
     bounded 420 "bench $part" env GOMAXPROCS=1 "${pin[@]}" "$tool/bench" "$part"
   done
+  bounded 120 "bench revoke" "$tool/bench" revoke
   bounded 420 "bench change" "$tool/bench" change
   for pkg in authz authz/cache authz/apis authz/revoked xds keymanager/token keymanager/oauth keymanager/publish keymanager/store/sqlstore; do
     grep -qs '^func Benchmark' "$pkg"/*_test.go || continue

@@ -5,6 +5,8 @@
 //
 //	bench check    Check with every token cached, beside bare grpc-go
 //	bench miss     tokens seen first, and forged ones
+//	bench remote   tokens that Redis has, or the key manager in another process
+//	bench revoke   a revocation answered, until 1 and 100 gateways refuse
 //	bench envoy    the chain Envoy + authz, beside Envoy alone and jwt_authn
 //	bench change   one API changed among 1k, 10k and 100k, until Envoy uses it
 package main
@@ -37,7 +39,7 @@ func main() {
 
 func run(ctx context.Context, out io.Writer, args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: bench check|miss|envoy|change [ROUNDS]")
+		return errors.New("usage: bench check|miss|remote|revoke|envoy|change [ROUNDS]")
 	}
 	if args[0] == "serve" {
 		return serve(ctx, args[1:])
@@ -64,19 +66,23 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 		return benchCheck(ctx, out, creds, rounds)
 	case "miss":
 		return benchMiss(ctx, out, creds, rounds)
+	case "remote":
+		return benchRemote(ctx, out, creds, rounds)
+	case "revoke":
+		return benchRevoke(ctx, out, creds)
 	case "envoy":
 		return benchEnvoy(ctx, out, creds, rounds)
 	case "change":
 		return benchChange(ctx, out, dir)
 	default:
-		return fmt.Errorf("%q is not a benchmark: want check, miss, envoy or change", args[0])
+		return fmt.Errorf("%q is not a benchmark: want check, miss, remote, revoke, envoy or change", args[0])
 	}
 }
 
 // serve runs one of the servers that are measured, in a process of its own.
 func serve(ctx context.Context, args []string) error {
 	if len(args) != 3 {
-		return errors.New("usage: bench serve bare|authz SOCKET DIR")
+		return errors.New("usage: bench serve bare|authz|keymanager|authz-redis|authz-keymanager SOCKET DIR")
 	}
 	l, err := net.Listen("unix", args[1])
 	if err != nil {
@@ -86,7 +92,19 @@ func serve(ctx context.Context, args []string) error {
 		return serveBare(ctx, l)
 	}
 	debug.SetGCPercent(400) // as tollgate sets it
-	return serveAuthz(ctx, l, args[2])
+	keyManager := filepath.Join(args[2], "keymanager.sock")
+	switch args[0] {
+	case "authz":
+		return serveAuthz(ctx, l, args[2])
+	case "keymanager":
+		return serveKeyManager(ctx, l, args[2])
+	case "authz-redis":
+		return serveRemote(ctx, l, args[2], keyManager, levelRedis)
+	case "authz-keymanager":
+		return serveRemote(ctx, l, args[2], keyManager, levelKeyManager)
+	default:
+		return fmt.Errorf("%q is not a server", args[0])
+	}
 }
 
 // yardsticks starts a bare server and the real authz.

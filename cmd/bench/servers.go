@@ -59,11 +59,15 @@ func (s *server) stop() {
 
 // startSelf runs "bench serve KIND SOCKET ARG..." and waits until it listens.
 func startSelf(ctx context.Context, kind, socket string, args ...string) (*server, error) {
+	return startSelfOn(ctx, serverCore, kind, socket, args...)
+}
+
+func startSelfOn(ctx context.Context, core, kind, socket string, args ...string) (*server, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	s := &server{socket: socket, cmd: pinned(serverCore, append([]string{self, "serve", kind, socket}, args...)...)}
+	s := &server{socket: socket, cmd: pinned(core, append([]string{self, "serve", kind, socket}, args...)...)}
 	return s, s.start(ctx)
 }
 
