@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Process is a running tollgate.
+// Process is a running tollgate, or another program.
 type Process struct {
 	t      testing.TB
 	cmd    *exec.Cmd
@@ -25,10 +25,16 @@ type Process struct {
 // Start starts tollgate with args. The test ends it if it has not ended.
 func (r *Rig) Start(args ...string) *Process {
 	r.t.Helper()
+	return r.run(args[0], Binary(r.t), args...)
+}
+
+// run starts a program; its logs bear name.
+func (r *Rig) run(name, program string, args ...string) *Process {
+	r.t.Helper()
 	r.n++
-	name := filepath.Join(r.Logs, fmt.Sprintf("%02d-%s", r.n, args[0]))
+	name = filepath.Join(r.Logs, fmt.Sprintf("%02d-%s", r.n, name))
 	p := &Process{t: r.t, stdout: name + ".stdout", stderr: name + ".stderr", done: make(chan struct{})}
-	p.cmd = exec.CommandContext(context.Background(), Binary(r.t), args...) // Cleanup ends it, gently
+	p.cmd = exec.CommandContext(context.Background(), program, args...) // Cleanup ends it, gently
 	// A process group of its own, so that a signal to it is not one to the test.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	out, err := os.Create(p.stdout)
@@ -52,6 +58,7 @@ func (r *Rig) Start(args ...string) *Process {
 	r.t.Cleanup(func() {
 		if !p.Ended() {
 			p.Signal(syscall.SIGTERM)
+			p.Signal(syscall.SIGCONT) // it may have been stopped
 			select {
 			case <-p.done:
 			case <-time.After(Patience):

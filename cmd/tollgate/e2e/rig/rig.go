@@ -119,19 +119,38 @@ func envoyBinary(t testing.TB) string {
 	return ""
 }
 
-// FreePorts returns n loopback addresses that nobody listens on right now.
+// nextPort is where FreePorts goes on: below the ports that the system gives to
+// outgoing connections (ip_local_port_range), so that a server finds its port
+// free when it starts again, and at a place of this process's own.
+var nextPort = struct {
+	sync.Mutex
+	port int
+}{port: firstPort + os.Getpid()*97%(lastPort-firstPort)}
+
+const firstPort, lastPort = 15_000, 32_000
+
+// FreePorts returns n loopback addresses that nobody listens on right now. None
+// is returned twice.
 func FreePorts(t testing.TB, n int) []string {
 	t.Helper()
+	nextPort.Lock()
+	defer nextPort.Unlock()
 	var out []string
-	for range n {
-		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+	for range lastPort - firstPort {
+		if len(out) == n {
+			return out
 		}
-		defer func() { _ = l.Close() }() // all at the end: each port once
-		out = append(out, l.Addr().String())
+		if nextPort.port++; nextPort.port >= lastPort {
+			nextPort.port = firstPort
+		}
+		address := fmt.Sprintf("127.0.0.1:%d", nextPort.port)
+		if l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address); err == nil {
+			_ = l.Close()
+			out = append(out, address)
+		}
 	}
-	return out
+	t.Fatalf("no %d free ports", n)
+	return nil
 }
 
 // flags returns the flags that put a server on this rig's addresses.

@@ -1,0 +1,162 @@
+//go:build !short
+
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"tollgate/cmd/tollgate/e2e/rig"
+)
+
+// fleetWorld is two APIs, and an application with a subscription to the first.
+const fleetWorld = `
+{kind: User, organization: default, name: alice, spec: {}}
+---
+{kind: API, organization: default, name: shop, spec: {version: 1.0.0, context: /shop, state: PUBLISHED, production: [PRODUCTION_URL],
+  tiers: [Gold], resources: [{method: GET, path: /items}, {method: GET, path: /admin, scopes: ["shop:admin"]}, {method: POST, path: /items, scopes: ["shop:write"]}]}}
+---
+{kind: API, organization: default, name: bank, spec: {version: 1.0.0, context: /bank, state: PUBLISHED, production: [PRODUCTION_URL],
+  tiers: [Gold], resources: [{method: GET, path: /items}]}}
+---
+{kind: Application, organization: default, name: buyer, spec: {owner: alice}}
+---
+{kind: Key, organization: default, name: buyer/PRODUCTION, spec: {}}
+---
+{kind: Subscription, organization: default, name: buyer-shop, spec: {application: buyer, api: shop/1.0.0, tier: Gold}}
+`
+
+// world is a fleet with an application that calls through it.
+type world struct {
+	*rig.Fleet
+	admin  *rig.Admin
+	back   *counted
+	client rig.Client
+	good   string // a token of the application
+	dead   string // a revoked one
+}
+
+func newWorld(t *testing.T, more map[string]string) *world {
+	t.Helper()
+	w := &world{Fleet: rig.NewFleet(t, more)}
+	w.back = backend(t, w.Production)
+	w.admin = w.Fleet.Admin(t)
+	w.client = w.admin.Apply(t, strings.ReplaceAll(fleetWorld, "PRODUCTION_URL", "http://"+w.Production))["buyer/PRODUCTION"]
+	w.good, w.dead = w.Issue(t, w.client, "shop:write"), w.Issue(t, w.client, "shop:write")
+	w.everywhere(t, "/shop/1.0.0/items", w.dead, 200, "")
+	w.revoke(t, w.KeyManager, w.dead)
+	w.everywhere(t, "/shop/1.0.0/items", w.dead, 401, "900901")
+	return w
+}
+
+func (w *world) revoke(t *testing.T, keyManager, token string) {
+	t.Helper()
+	want(t, "revoke", w.client.Post(t, "http://"+keyManager+"/oauth2/revoke", url.Values{"token": {token}}), 200, "")
+}
+
+// everywhere waits until every gateway answers so.
+func (w *world) everywhere(t *testing.T, path, token string, status int, code string) {
+	t.Helper()
+	for i, gateway := range w.Gateways {
+		rig.Eventually(t, fmt.Sprintf("gateway %d answers %d %s", i+1, status, code), func() error {
+			a, err := rig.Do(http.MethodGet, "http://"+gateway+path, "Authorization", "Bearer "+token)
+			if err == nil && (a.Status != status || a.Code() != code) {
+				err = fmt.Errorf("%d %s", a.Status, a.Body)
+			}
+			return err
+		})
+	}
+}
+
+// shots are calls with known answers, at every gateway: allowed ones, and each
+// kind that never may be.
+func (w *world) shots() []rig.Shot {
+	var out []rig.Shot
+	for _, gateway := range w.Gateways {
+		out = append(out,
+			rig.Shot{Name: "good", Gateway: gateway, Path: "/shop/1.0.0/items", Header: rig.Bearer(w.good), Status: 200},
+			rig.Shot{Name: "revoked", Gateway: gateway, Path: "/shop/1.0.0/items", Header: rig.Bearer(w.dead), Status: 401, Code: "900901"},
+			rig.Shot{Name: "forged", Gateway: gateway, Path: "/shop/1.0.0/items", Header: rig.Bearer("tgat_forged"), Status: 401, Code: "900901"},
+			rig.Shot{Name: "no scope", Gateway: gateway, Path: "/shop/1.0.0/admin", Header: rig.Bearer(w.good), Status: 403, Code: "900910"},
+			rig.Shot{Name: "not subscribed", Gateway: gateway, Path: "/bank/1.0.0/items", Header: rig.Bearer(w.good), Status: 403, Code: "900908"},
+		)
+	}
+	return out
+}
+
+// What is changed at one key manager is felt at every gateway.
+func TestFleetChanges(t *testing.T) {
+	w := newWorld(t, nil)
+	tok := w.Issue(t, w.client)
+	w.everywhere(t, "/shop/1.0.0/items", tok, 200, "")
+
+	for _, state := range []struct{ name, code string }{{"BLOCKED", "900907"}, {"UNBLOCKED", ""}} {
+		w.admin.Apply(t, "{kind: Subscription, organization: default, name: buyer-shop, spec: {application: buyer, api: shop/1.0.0, tier: Gold, state: "+state.name+"}}")
+		status := 200
+		if state.code != "" {
+			status = 401
+		}
+		w.everywhere(t, "/shop/1.0.0/items", tok, status, state.code)
+	}
+
+	w.admin.Apply(t, "{kind: API, organization: default, name: fresh, spec: {version: 1.0.0, context: /fresh, state: PUBLISHED, production: [http://"+w.Production+"], tiers: [Gold], resources: [{method: GET, path: /items}]}}\n---\n"+
+		"{kind: Subscription, organization: default, name: buyer-fresh, spec: {application: buyer, api: fresh/1.0.0, tier: Gold}}")
+	w.everywhere(t, "/fresh/1.0.0/items", tok, 200, "")
+	w.admin.Apply(t, "{kind: API, organization: default, name: fresh, spec: {version: 1.0.0, context: /fresh, state: CREATED, production: [http://"+w.Production+"], tiers: [Gold], resources: [{method: GET, path: /items}]}}")
+	w.everywhere(t, "/fresh/1.0.0/items", tok, 404, "404")
+
+	w.revoke(t, w.KeyManager, tok)
+	w.everywhere(t, "/shop/1.0.0/items", tok, 401, "900901")
+	w.everywhere(t, "/shop/1.0.0/items", w.good, 200, "")
+}
+
+// Each process of a fleet dies and freezes under load. Nobody is let through or
+// turned away who should not be; a call may be undecided only where the
+// process that is gone is the gateway's own; and everything heals by itself.
+func TestFaultFleetProcesses(t *testing.T) {
+	w := newWorld(t, nil)
+	load := rig.StartLoad(t, 100, w.shots())
+	load.Flows(5, nil)
+	faults := []struct {
+		name       string
+		hurt, heal func(*rig.Node)
+	}{
+		{"killed", func(n *rig.Node) { n.Kill() }, func(n *rig.Node) { n.Start() }},
+		{"stopped", func(n *rig.Node) { n.Freeze() }, func(n *rig.Node) { n.Thaw() }},
+	}
+	for _, n := range w.Nodes() {
+		for _, fault := range faults {
+			t.Run(n.Name+" "+fault.name, func(t *testing.T) {
+				from := time.Now()
+				others := w.untouched(n)
+				fault.hurt(n)
+				// The effect is there when the rest has gone on, and what depends on
+				// the process alone is refused.
+				load.Flows(10, rig.At(others...))
+				fault.heal(n)
+				n.Ready()
+				load.Flows(10, nil)
+				right, undecided := load.NoneWrong(from)
+				load.AllRight(from, rig.At(others...))
+				t.Logf("%d right, %d undecided: %s", right, undecided, load.Summary(from))
+			})
+		}
+	}
+	load.End()
+}
+
+// untouched are the gateways that a fault of a process may not be felt at: all
+// but its own, and all if every gateway can do without it.
+func (w *world) untouched(n *rig.Node) []string {
+	var out []string
+	for i, gateway := range w.Gateways {
+		if n != w.Authz[i] && n != w.Envoys[i] {
+			out = append(out, gateway)
+		}
+	}
+	return out
+}

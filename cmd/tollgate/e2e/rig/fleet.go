@@ -1,0 +1,293 @@
+package rig
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"tollgate/authz/cache"
+	"tollgate/authz/cache/redistest"
+	"tollgate/keymanager/rpc/rpctest"
+	"tollgate/keymanager/store/storetest"
+	"tollgate/keymanager/token"
+)
+
+// Fleet is Tollgate as operators run it: every part a process of its own, over
+// mTLS, two key managers on one PostgreSQL, a Redis, two xds, and an authz
+// beside each of three Envoys. Every TCP connection between two of them leads
+// over a wire of its own.
+type Fleet struct {
+	*Rig
+	Postgres    *storetest.Server // over the wires by TCP, through a link to its socket
+	Redis       *redistest.Server
+	KeyManagers []*Node
+	XDS         []*Node
+	Authz       []*Node
+	Envoys      []*Node
+	Gateways    []string // host:port of each Envoy
+
+	// Wires by who connects and to whom: "authz-1>keymanager-2".
+	Wires map[string]*Wire
+
+	ca   *rpctest.Authority
+	keys string // folder of the key files that all share
+}
+
+// The size of a Fleet.
+const (
+	fleetKeyManagers = 2
+	fleetXDS         = 2
+	fleetGateways    = 3
+)
+
+// Node is one process of a fleet, which can end and start again.
+type Node struct {
+	Name string // "authz-1"
+	Ops  string // host:port of /readyz; of an Envoy its admin interface
+
+	fleet *Fleet
+	start func() *Process
+	*Process
+}
+
+// Start starts the node.
+func (n *Node) Start() { n.Process = n.start() }
+
+// Freeze stops the process where it is, with all that it holds.
+func (n *Node) Freeze() { n.Signal(syscall.SIGSTOP) }
+
+// Thaw lets a frozen process go on.
+func (n *Node) Thaw() { n.Signal(syscall.SIGCONT) }
+
+// End ends the process in good order and waits for it.
+func (n *Node) End() {
+	n.fleet.t.Helper()
+	n.Signal(syscall.SIGTERM)
+	if err := n.Wait(); err != nil {
+		n.fleet.t.Errorf("%s ends with %v\n%s", n.Name, err, n.Stderr())
+	}
+}
+
+// Ready waits until the node says that it is ready.
+func (n *Node) Ready() {
+	n.fleet.t.Helper()
+	path := "/readyz"
+	if strings.HasPrefix(n.Name, "envoy") {
+		path = "/ready"
+	}
+	Eventually(n.fleet.t, n.Name+" is ready", func() error {
+		if n.Ended() {
+			n.fleet.t.Fatalf("%s ended: %v\n%s", n.Name, n.err, n.Stderr())
+		}
+		a, err := Do(http.MethodGet, "http://"+n.Ops+path)
+		if err == nil && a.Status != http.StatusOK {
+			err = fmt.Errorf("%d %s", a.Status, a.Body)
+		}
+		return err
+	})
+}
+
+// NewFleet starts a fleet and waits until all of it is ready. more is YAML that
+// every process of a role gets besides, by role ("authz").
+func NewFleet(t testing.TB, more map[string]string) *Fleet {
+	t.Helper()
+	f := &Fleet{Rig: New(t), Wires: map[string]*Wire{}, ca: rpctest.CA(t)}
+	f.Postgres = storetest.StartServer(t)
+	database := NewLink(t, func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(filepath.Dir(f.Postgres.Dir()), ".s.PGSQL.5432"))
+	})
+	f.Redis = redistest.Start(t, redistest.Options{})
+	f.writeKeys()
+	f.plan(database.Address(), more)
+	for _, n := range f.Nodes() { // in any order
+		n.Start()
+	}
+	for _, n := range f.Nodes() {
+		n.Ready()
+	}
+	return f
+}
+
+// Nodes returns every process of ours, and the Envoys.
+func (f *Fleet) Nodes() []*Node {
+	var all []*Node
+	for _, part := range [][]*Node{f.KeyManagers, f.XDS, f.Authz, f.Envoys} {
+		all = append(all, part...)
+	}
+	return all
+}
+
+// Wire returns the wire over which one node reaches another.
+func (f *Fleet) Wire(from, to string) *Wire {
+	f.t.Helper()
+	w := f.Wires[from+">"+to]
+	if w == nil {
+		f.t.Fatalf("no wire from %s to %s", from, to)
+	}
+	return w
+}
+
+func (f *Fleet) writeKeys() {
+	f.t.Helper()
+	f.keys = filepath.Join(filepath.Dir(f.State), "keys")
+	if err := os.Mkdir(f.keys, 0o700); err != nil {
+		f.t.Fatal(err)
+	}
+	for name, random := range map[string]func(io.Reader) ([]byte, error){
+		"tag": token.NewTagKeys, "pepper": token.NewPeppers, "redis": cache.NewRedisKeys,
+	} {
+		content, err := random(rand.Reader)
+		if err == nil {
+			err = os.WriteFile(f.key(name), content, 0o600)
+		}
+		if err != nil {
+			f.t.Fatal(err)
+		}
+	}
+}
+
+// wire opens the wire from one node to the address of another.
+func (f *Fleet) wire(from, to, address string) string {
+	w := NewWire(f.t, address)
+	f.Wires[from+">"+to] = w
+	return w.Address()
+}
+
+// plan lays out addresses and writes the configuration of each process.
+func (f *Fleet) plan(database string, more map[string]string) {
+	f.t.Helper()
+	ports := func(n int) []string { return FreePorts(f.t, n) }
+	web, rpc, ads := ports(fleetKeyManagers), ports(fleetKeyManagers), ports(fleetXDS)
+	f.Gateways = ports(fleetGateways)
+	f.KeyManager = web[0]
+
+	for i := range fleetKeyManagers {
+		name := fmt.Sprint("keymanager-", i+1)
+		f.KeyManagers = append(f.KeyManagers, f.node(name, "keymanager", fmt.Sprintf(`
+store: {dsn: "postgres://tollgate@%s/postgres?search_path=public&sslmode=disable"}
+keys: {tag_file: %s, pepper_file: %s}
+keymanager: {address: "%s", issuer: "http://%s"}
+rpc: {address: "%s"}
+`, f.wire(name, "postgres", database), f.key("tag"), f.key("pepper"), web[i], web[0], rpc[i]), more))
+	}
+	for i := range fleetXDS {
+		name := fmt.Sprint("xds-", i+1)
+		f.XDS = append(f.XDS, f.node(name, "xds", fmt.Sprintf(`
+rpc: {servers: [%s]}
+xds:
+  address: "%s"
+  groups:
+%s`, f.servers(name, rpc), ads[i], f.groups(web)), more))
+	}
+	for i := range fleetGateways {
+		name := fmt.Sprint("authz-", i+1)
+		f.Authz = append(f.Authz, f.node(name, "authz", fmt.Sprintf(`
+rpc: {servers: [%s]}
+keys: {tag_file: %s}
+gateway: {group: %s}
+authz: {socket: %s}
+redis: {mode: single, addresses: ["%s"], key_file: %s}
+`, f.servers(name, rpc), f.key("tag"), group(i), f.socket(i), f.wire(name, "redis", f.Redis.Addr), f.key("redis")), more))
+		f.Envoys = append(f.Envoys, f.envoy(i, ads))
+	}
+}
+
+func group(i int) string { return fmt.Sprint("edge-", i+1) }
+
+func (f *Fleet) key(name string) string { return filepath.Join(f.keys, name+".key") }
+
+func (f *Fleet) socket(i int) string {
+	return filepath.Join(filepath.Dir(f.State), fmt.Sprintf("authz-%d.sock", i+1))
+}
+
+// servers returns the wires of a node to the key managers.
+func (f *Fleet) servers(from string, rpc []string) string {
+	var out []string
+	for i, address := range rpc {
+		out = append(out, fmt.Sprintf("%q", f.wire(from, fmt.Sprint("keymanager-", i+1), address)))
+	}
+	return strings.Join(out, ", ")
+}
+
+// groups is one gateway group for each Envoy: they listen on one machine.
+func (f *Fleet) groups(web []string) string {
+	var b strings.Builder
+	for i, address := range f.Gateways {
+		fmt.Fprintf(&b, "  - {name: %s, listeners: [{address: %q}], hosts: [127.0.0.1, localhost], keymanager: {addresses: [%s]}}\n", group(i), address, upstreams(web))
+	}
+	return b.String()
+}
+
+// upstreams is where Envoys reach the token endpoint.
+func upstreams(web []string) string {
+	var out []string
+	for _, address := range web {
+		out = append(out, fmt.Sprintf("%q", "http://"+address))
+	}
+	return strings.Join(out, ", ")
+}
+
+// node writes the configuration of one tollgate process.
+func (f *Fleet) node(name, role, config string, more map[string]string) *Node {
+	f.t.Helper()
+	n := &Node{Name: name, Ops: FreePorts(f.t, 1)[0], fleet: f}
+	dir := filepath.Join(filepath.Dir(f.State), name)
+	peer := role + "/" + name
+	if role == "authz" {
+		peer = "authz/" + group(int(name[len(name)-1]-'1')) + "/" + name
+	}
+	cert, key, ca := f.ca.Server(peer).Files(f.t)
+	config = fmt.Sprintf("state: {dir: %s}\nlog: {level: debug}\nops: {address: %q}\ntls: {cert_file: %s, key_file: %s, ca_file: %s, trust_domain: %s}\n",
+		dir, n.Ops, cert, key, ca, rpctest.TrustDomain) + config + more[role]
+	file := f.File(name+".yaml", config)
+	n.start = func() *Process { return f.run(name, Binary(f.t), "serve", role, "--config", file) }
+	return n
+}
+
+// Admin signs in at the first key manager.
+func (f *Fleet) Admin(t testing.TB) *Admin {
+	t.Helper()
+	var c struct {
+		ConsumerKey    string `json:"consumer_key"`
+		ConsumerSecret string `json:"consumer_secret"`
+	}
+	for i := range f.KeyManagers { // whichever came first has made it
+		data, err := os.ReadFile(filepath.Join(filepath.Dir(f.State), fmt.Sprint("keymanager-", i+1), "admin.json"))
+		if err == nil {
+			if err := json.Unmarshal(data, &c); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return &Admin{"http://" + f.KeyManager + "/api/v1", f.Issue(t, Client{c.ConsumerKey, c.ConsumerSecret})}
+}
+
+// envoy is the i-th Envoy, with the bootstrap that tollgate prints for it.
+func (f *Fleet) envoy(i int, ads []string) *Node {
+	f.t.Helper()
+	name := fmt.Sprint("envoy-", i+1)
+	n := &Node{Name: name, Ops: FreePorts(f.t, 1)[0], fleet: f}
+	cert, key, ca := f.ca.Client("gateway/" + group(i) + "/" + name).Files(f.t)
+	var xds []string
+	for k, address := range ads {
+		xds = append(xds, f.wire(name, fmt.Sprint("xds-", k+1), address))
+	}
+	dir := filepath.Join(filepath.Dir(f.State), name)
+	n.start = func() *Process {
+		f.Tollgate("envoy", "bootstrap", "--node", name, "--group", group(i), "--xds", strings.Join(xds, ","),
+			"--authz", f.socket(i), "--admin", n.Ops, "--memory", "2GiB", "--write-dir", dir, "--force",
+			"--tls-cert", cert, "--tls-key", key, "--tls-ca", ca, "--trust-domain", rpctest.TrustDomain)
+		return f.run(name, f.Rig.Envoy, "-c", filepath.Join(dir, "bootstrap.yaml"),
+			"--concurrency", "1", "--use-dynamic-base-id", "--disable-hot-restart", "-l", "warning")
+	}
+	return n
+}
