@@ -12,13 +12,15 @@ import (
 func newMigrateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "migrate",
-		Short:   "Bring the database up to date, or say what it lacks",
-		Long:    "Bring the database up to date, or say what it lacks. serve and dev bring it up to date when they start.",
+		Short:   "Bring the database up to date, back it up, or say what it lacks",
+		Long:    "Bring the database up to date, back it up, or say what it lacks. serve and dev bring it up to date when they start.",
 		GroupID: "serve",
 	}
 	cmd.AddCommand(
 		newMigrateStep("up", "Run the migrations that the database lacks", true),
 		newMigrateStep("status", "Show the migrations that the database lacks", false),
+		newMigrateBackup(),
+		newMigrateRestored(),
 	)
 	return cmd
 }
@@ -34,7 +36,7 @@ func newMigrateStep(name, short string, up bool) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			state, err := openState(cfg.State.Dir)
+			state, err := databaseState(&cfg)
 			if err != nil {
 				return err
 			}
@@ -68,6 +70,15 @@ func newMigrateStep(name, short string, up bool) *cobra.Command {
 	}
 	flags.register(cmd.Flags())
 	return cmd
+}
+
+// databaseState opens the state folder if the database lies in it. PostgreSQL
+// can be worked on beside a process that runs on this machine.
+func databaseState(cfg *Config) (*State, error) {
+	if cfg.Store.DSN != "" {
+		return &State{}, nil
+	}
+	return openState(cfg.State.Dir)
 }
 
 // pendingMigrations opens the database as it is and lists what it lacks.

@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"io/fs"
 	"log/slog"
+	"net"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -41,6 +42,8 @@ const (
 	// answerTime is how much longer than the server the client waits: where the
 	// server can end a statement, its connection lives on.
 	answerTime = time.Second
+	// dialTimeout bounds one attempt to reach the server.
+	dialTimeout = 3 * time.Second
 	// Of migrations, which may have to wait for running transactions.
 	migrateLockTimeout = "10s"
 )
@@ -93,6 +96,8 @@ func postgresConfig(dsn string, o *PostgresOptions) (*pgxpool.Config, error) {
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = DefaultTimeout
 	}
+	config.ConnConfig.DialFunc = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	config.BeforeClose = abandon
 	params := config.ConnConfig.RuntimeParams
 	for name, value := range map[string]string{
 		"application_name":                    "tollgate",
@@ -109,6 +114,15 @@ func postgresConfig(dsn string, o *PostgresOptions) (*pgxpool.Config, error) {
 		return nil, errors.New("synchronous_commit=off would lose tokens and revocations that were answered")
 	}
 	return config, nil
+}
+
+// abandon closes a connection whose request has been given up. The driver would
+// wait a quarter of a minute for the last word of a server that does not
+// answer, with the connection's place in the pool taken meanwhile.
+func abandon(conn *pgx.Conn) {
+	if conn.IsClosed() {
+		_ = conn.PgConn().Conn().Close() // it is lost anyhow
+	}
 }
 
 // check reads what the rest depends on, once.

@@ -69,6 +69,12 @@ func OpenSQLite(ctx context.Context, path string, o Options) (*Store, error) {
 	return open(ctx, d, migrations.SQLite(), o, false)
 }
 
+// BackupSQLite copies the database file at path, which another process may have
+// open, into a new file: all of it as of one moment.
+func BackupSQLite(ctx context.Context, path, to string) error {
+	return failure(db.BackupSQLite(ctx, path, to))
+}
+
 // OpenPostgres opens the database at dsn, in the schema that its search_path
 // names, and brings it up to the latest migration. Any number of processes can
 // have it open, and share the migrating: one does it, the others wait.

@@ -63,3 +63,31 @@ func (s *Store) DeleteExpiredTokens(ctx context.Context, t time.Time, limit int)
 		s.lockingClause("FOR UPDATE SKIP LOCKED")+`)`, ms(t), limit)
 	return int(n), failure(err)
 }
+
+// revokeAtOnce is how many tokens RevokeAllTokens looks at in one statement.
+const revokeAtOnce = 10_000
+
+// RevokeAllTokens revokes every token that is there, and returns how many had
+// been live. It appends no event: a new epoch, which must follow, has gateways
+// ask anew about all that they know. Interrupted, it can be run again.
+func (s *Store) RevokeAllTokens(ctx context.Context) (total int, err error) {
+	at := ms(s.now())
+	for last := []byte{}; ; {
+		next := []byte(nil)
+		err := s.q.QueryRow(ctx, `SELECT digest FROM access_token_primary WHERE digest > $1 ORDER BY digest LIMIT 1 OFFSET $2`,
+			last, revokeAtOnce-1).Scan(&next)
+		const update = `UPDATE access_token_primary SET revoked_at = $1 WHERE revoked_at IS NULL AND digest > $2`
+		var n int64
+		switch {
+		case isNoRows(err): // the rest
+			n, err = s.q.Exec(ctx, update, at, last)
+			return total + int(n), failure(err)
+		case err != nil:
+			return total, failure(err)
+		}
+		if n, err = s.q.Exec(ctx, update+` AND digest <= $3`, at, last, next); err != nil {
+			return total, failure(err)
+		}
+		total, last = total+int(n), next
+	}
+}

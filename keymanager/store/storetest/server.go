@@ -133,7 +133,32 @@ func (s *Server) dsn(dir string) string {
 func (s *Server) Dir() string { return s.data() }
 
 // Bin is the path of a program that belongs to the server.
-func (s *Server) Bin(name string) string { return filepath.Join(filepath.Dir(s.postgres), name) }
+func (s *Server) Bin(name string) string {
+	path := filepath.Join(filepath.Dir(s.postgres), name)
+	if packaged, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + name); !executable(path) && len(packaged) > 0 {
+		path = packaged[len(packaged)-1]
+	}
+	return path
+}
+
+// Backup copies the data of the running server (pg_basebackup), for Restore.
+func (s *Server) Backup() {
+	s.t.Helper()
+	s.Run("pg_basebackup", "-h", s.dir, "-U", "tollgate", "-D", filepath.Join(s.dir, "backup"), "-X", "stream", "-c", "fast")
+}
+
+// Restore starts the server from the copy that Backup has made.
+func (s *Server) Restore() {
+	s.t.Helper()
+	s.Shutdown()
+	if err := os.Rename(s.data(), filepath.Join(s.dir, "lost")); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(s.dir, "backup"), s.data()); err != nil {
+		s.t.Fatal(err)
+	}
+	s.Start()
+}
 
 // Run runs a program that belongs to the server, as its user.
 func (s *Server) Run(name string, args ...string) {

@@ -1,0 +1,452 @@
+//go:build faults
+
+package sqlstore_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"tollgate/keymanager"
+	"tollgate/keymanager/store"
+	"tollgate/keymanager/store/sqlstore"
+	"tollgate/keymanager/store/storetest"
+)
+
+// TestFaultPostgresMore holds the longer rows of TestFaultPostgres.
+func TestFaultPostgresMore(t *testing.T) {
+	t.Run("F16 SIGSTOP of backends and of the postmaster", faultStopped)
+	t.Run("F17 restore of an old backup", faultRestored)
+	t.Run("F18 disk full, then free", faultDiskFull)
+	t.Run("F19 refusals of the server", faultRefusals)
+	t.Run("F27 a client with 20,000 tokens is deleted", faultBulk)
+	t.Run("F31 key manager an hour behind", faultClockBehind)
+	t.Run("F61 kill -9 in the middle of each migration", faultMigrationKilled)
+	t.Run("F63 context ends in the middle of issue and revoke", faultGivenUp)
+}
+
+// revocation is one transaction that appends.
+func revocation(ctx context.Context, s *sqlstore.Store) error {
+	_, err := s.InTx(ctx, func(tx store.Store) error {
+		return tx.Append(ctx, store.LogEvent{Stale: &keymanager.Stale{User: "u"}})
+	})
+	return err
+}
+
+func wantUnavailable(t *testing.T, what string, err error) {
+	t.Helper()
+	if keymanager.KindOf(err) != keymanager.KindUnavailable {
+		t.Errorf("%s: %v, want that it is not available", what, err)
+	}
+}
+
+// faultStopped: what runs in a stopped process ends at its deadline, and takes
+// nothing with it.
+func faultStopped(t *testing.T) {
+	server := storetest.StartServer(t)
+	s := openPostgres(t, server.DSN(), sqlstore.Options{MaxConns: 4})
+	ctx := t.Context()
+	for round := range 3 {
+		var group sync.WaitGroup
+		stopped := make(chan int, 3)
+		for range 3 { // of the four connections
+			group.Go(func() {
+				_, err := s.InTx(ctx, func(tx store.Store) error {
+					pids, err := tx.(*sqlstore.Store).Texts(ctx, 1, "SELECT CAST(pg_backend_pid() AS TEXT)")
+					if err != nil {
+						return err
+					}
+					pid, err := strconv.Atoi(pids[0])
+					if err != nil {
+						return err
+					}
+					if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+						return err
+					}
+					stopped <- pid
+					short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+					defer cancel()
+					begun := time.Now()
+					_, err = tx.User(short, "nobody")
+					if took := time.Since(begun); took > 5*time.Second {
+						t.Errorf("ended after %v, its deadline was 300 ms", took)
+					}
+					return err
+				})
+				wantUnavailable(t, "in a stopped backend", err)
+			})
+		}
+		group.Wait()
+		begun := time.Now()
+		for range 8 {
+			group.Go(func() { // more at once than the places that were left
+				ctx, cancel := context.WithTimeout(store.Urgent(ctx), 30*time.Second)
+				defer cancel()
+				if err := s.Ping(ctx); err != nil {
+					t.Errorf("round %d: others: %v", round, err)
+				}
+				if err := revocation(ctx, s); err != nil {
+					t.Errorf("round %d: others: %v", round, err)
+				}
+			})
+		}
+		group.Wait()
+		if took := time.Since(begun); took > 5*time.Second {
+			t.Errorf("others waited %v for a place in the pool", took)
+		}
+		for range 3 {
+			_ = syscall.Kill(<-stopped, syscall.SIGCONT)
+		}
+	}
+
+	// All of it stops, and goes on.
+	server.Stop()
+	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	wantUnavailable(t, "stopped server", revocation(short, s))
+	cancel()
+	server.Continue()
+	begun := time.Now()
+	within(t, "it goes on", func() bool { return revocation(ctx, s) == nil })
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("usable %v after the server went on, want at most 5 s", took)
+	}
+}
+
+// faultRestored: what was revoked after the backup is refused after its restore.
+func faultRestored(t *testing.T) {
+	server := storetest.StartServer(t)
+	s, err := sqlstore.OpenPostgres(t.Context(), server.DSN(), sqlstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	crashWorld(t, s)
+	before := issued(t, s, 0, 30)
+	server.Backup()
+	after := issued(t, s, 30, 5)
+	revoke(t, s, before[:10])
+	old, err := s.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	server.Restore()
+	s = openPostgres(t, server.DSN(), sqlstore.Options{})
+	checkRestored(t, s, before, after)
+	if head, err := s.Head(t.Context()); err != nil || head.Epoch == old.Epoch {
+		t.Errorf("head %v, before the restore %v, %v: a gateway would go on from there", head, old, err)
+	}
+}
+
+// faultDiskFull fills the disk below the data: reading goes on, writing fails
+// as "later", and when there is room again, so does writing.
+func faultDiskFull(t *testing.T) {
+	dir, err := os.MkdirTemp("/tmp", "tollgate-pg-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Fatalf("this row needs root, to mount a small disk: %v %s", err, out)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", "-l", dir).Run() })
+	server := storetest.StartServerIn(t, dir, "max_wal_size=4MB", "min_wal_size=2MB", "wal_recycle=off")
+	s := openPostgres(t, server.DSN(), sqlstore.Options{})
+	ctx := t.Context()
+	from := crashWorld(t, s)
+	answered, next := map[int]bool{}, 0
+	write := func() error {
+		next++
+		token := crashToken(next)
+		if err := s.CreateToken(ctx, token); err != nil {
+			return err
+		}
+		if _, err := s.RevokeToken(ctx, token.ID, time.UnixMilli(1)); err != nil {
+			return err
+		}
+		answered[next] = true
+		return nil
+	}
+	for range 50 {
+		if err := write(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill := func() {
+		f, err := os.Create(dir + "/ballast")
+		if err != nil {
+			t.Fatal(err)
+		}
+		block := make([]byte, 1<<16)
+		for err == nil {
+			_, err = f.Write(block)
+		}
+		for err = nil; err == nil; {
+			_, err = f.Write(block[:1])
+		}
+		_ = f.Close()
+	}
+	for range 2 {
+		fill()
+		var last error
+		within(t, "writing fails", func() bool { last = write(); return last != nil })
+		wantUnavailable(t, "writing on a full disk", last)
+		// The server may end and start again, when it cannot write its log.
+		within(t, "reading goes on", func() bool {
+			_, err := s.TokenByDigest(ctx, crashToken(1).Digest)
+			return err == nil
+		})
+		if err := os.Remove(dir + "/ballast"); err != nil {
+			t.Fatal(err)
+		}
+		within(t, "the server answers", func() bool {
+			if s.Ping(ctx) == nil {
+				return true
+			}
+			if len(server.Processes()) == 1 { // it has given up: somebody starts it
+				server.Kill()
+				server.Start()
+			}
+			return false
+		})
+		within(t, "writing goes on", func() bool { return write() == nil })
+	}
+	checkAfterKill(t, s, from, answered)
+}
+
+// faultRefusals: each refusal fails the one request that meets it.
+func faultRefusals(t *testing.T) {
+	server := storetest.StartServer(t, "max_connections=12", "superuser_reserved_connections=0")
+	ctx := t.Context()
+	var text bytes.Buffer
+	var mu sync.Mutex
+	log := slog.New(slog.NewTextHandler(locked{&mu, &text}, nil))
+	s := openPostgres(t, server.DSN(), sqlstore.Options{MaxConns: 4, Logger: log})
+	crashWorld(t, s)
+
+	t.Run("too many clients", func(t *testing.T) {
+		var others []*sqlstore.Store
+		var refused error
+		for len(others) < 12 && refused == nil {
+			o, err := sqlstore.OpenPostgres(ctx, server.DSN(), sqlstore.Options{NoMigrate: true})
+			if err != nil {
+				refused = err
+				break
+			}
+			others = append(others, o)
+		}
+		wantUnavailable(t, "one too many", refused)
+		if err := s.Ping(ctx); err != nil {
+			t.Errorf("who is connected: %v", err)
+		}
+		for _, o := range others {
+			_ = o.Close()
+		}
+		within(t, "there is room again", func() bool { return revocation(ctx, s) == nil })
+	})
+	t.Run("read only", func(t *testing.T) {
+		server.Exec(`ALTER DATABASE postgres SET default_transaction_read_only = on`)
+		server.Exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tollgate'`)
+		var err error
+		within(t, "writing is refused", func() bool { err = revocation(ctx, s); return err != nil && strings.Contains(err.Error(), "25006") })
+		wantUnavailable(t, "read only", err)
+		if _, err := s.Application(ctx, "app"); err != nil {
+			t.Errorf("reading: %v", err)
+		}
+		server.Exec(`BEGIN READ WRITE; ALTER DATABASE postgres RESET default_transaction_read_only; COMMIT`)
+		server.Exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tollgate'`)
+		within(t, "writing goes on", func() bool { return revocation(ctx, s) == nil })
+	})
+	t.Run("garbage in one row", func(t *testing.T) {
+		good := issued(t, s, 1, 1)[0]
+		if err := s.Exec(ctx, `UPDATE application SET attributes = '["not", "an", "object"]'`); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := s.TokenFacts(ctx, good.Digest, ""); err == nil {
+			t.Error("facts were made of garbage")
+		}
+		if err := s.Exec(ctx, `UPDATE application SET attributes = '{}'`); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := s.TokenFacts(ctx, good.Digest, ""); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+type locked struct {
+	mu *sync.Mutex
+	to *bytes.Buffer
+}
+
+func (l locked) Write(p []byte) (int, error) { l.mu.Lock(); defer l.mu.Unlock(); return l.to.Write(p) }
+
+// faultBulk: what ends many tokens is one event.
+func faultBulk(t *testing.T) {
+	ctx := t.Context()
+	s := openPostgres(t, storetest.Postgres(t), sqlstore.Options{})
+	crashWorld(t, s)
+	if err := s.Exec(ctx, `INSERT INTO access_token_primary (digest, partition, id, consumer_key, application_id, key_type, user_id, user_type, scopes, issued_at, expires_at)
+		SELECT decode('00' || lpad(to_hex(n), 64, '0'), 'hex'), 'primary', decode(lpad(to_hex(n), 32, '0'), 'hex'), 'key', 'app', 'PRODUCTION', 'user', 'APPLICATION', '', 0, $1
+		FROM generate_series(1, 20000) n`, time.Now().Add(time.Hour).UnixMilli()); err != nil {
+		t.Fatal(err)
+	}
+	before, err := s.Head(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	if err := s.DeleteClient(ctx, "key"); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("took %v", took)
+	}
+	events, err := s.Events(ctx, before.Seq, 100)
+	if err != nil || len(events) != 2 {
+		t.Errorf("%d events, %v; want the death of the client and its application stale", len(events), err)
+	}
+	var d keymanager.Digest
+	d.Sum[31] = 77
+	if _, err := s.TokenByDigest(ctx, d); !keymanager.IsNotFound(err) {
+		t.Errorf("a token of it: %v", err)
+	}
+}
+
+// faultClockBehind: what has ended stays so whatever a clock says.
+func faultClockBehind(t *testing.T) {
+	ctx := t.Context()
+	dsn := storetest.Postgres(t)
+	s := openPostgres(t, dsn, sqlstore.Options{})
+	crashWorld(t, s)
+	tokens := issued(t, s, 0, 2)
+	revoke(t, s, tokens[:1])
+	behind := openPostgres(t, dsn, sqlstore.Options{Now: func() time.Time { return time.Now().Add(-time.Hour) }})
+	if now, err := behind.RevokeToken(ctx, tokens[0].ID, time.Now().Add(-time.Hour)); err != nil || now {
+		t.Errorf("revoked once more: %t, %v", now, err)
+	}
+	facts, _, err := behind.TokenFacts(ctx, tokens[0].Digest, "")
+	if err != nil || facts.Standing().Reason(time.Now().Add(-time.Hour)) != keymanager.ReasonRevoked {
+		t.Errorf("a revoked token an hour earlier: %+v, %v", facts, err)
+	}
+	if n, err := behind.DeleteExpiredTokens(ctx, time.Now().Add(-time.Hour), 10); n != 0 || err != nil {
+		t.Errorf("removed %d, %v", n, err)
+	}
+	if err := behind.DeleteClient(ctx, "key"); err != nil {
+		t.Fatal(err)
+	}
+	if facts, _, err := s.TokenFacts(ctx, tokens[1].Digest, ""); err != nil || facts != nil {
+		t.Errorf("a token of a deleted client: %+v, %v", facts, err)
+	}
+}
+
+// faultMigrationKilled kills the server while each migration runs; the next
+// start finishes it.
+func faultMigrationKilled(t *testing.T) {
+	server := storetest.StartServer(t)
+	ctx := t.Context()
+	server.Exec(`CREATE TABLE stop_at (n int); INSERT INTO stop_at VALUES (0);
+		CREATE FUNCTION slow() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE n int; BEGIN
+			n := nextval('commands'); IF n = (SELECT s.n FROM stop_at s) THEN PERFORM pg_sleep(60); END IF; END $$;
+		CREATE SEQUENCE commands`)
+	server.Exec(`CREATE EVENT TRIGGER slow ON ddl_command_end EXECUTE FUNCTION slow()`)
+	for at := 1; ; at++ {
+		server.Exec(fmt.Sprintf(`ALTER EVENT TRIGGER slow DISABLE; DROP SCHEMA IF EXISTS tollgate CASCADE; CREATE SCHEMA tollgate;
+			UPDATE stop_at SET n = %d; SELECT setval('commands', 1, false); ALTER EVENT TRIGGER slow ENABLE`, at))
+		dsn := strings.Replace(server.DSN(), "search_path=public", "search_path=tollgate,public", 1)
+		opened := make(chan error, 1)
+		go func() {
+			s, err := sqlstore.OpenPostgres(context.WithoutCancel(ctx), dsn, sqlstore.Options{})
+			if err == nil {
+				err = s.Close()
+			}
+			opened <- err
+		}()
+		sleeping := false
+		var err error
+		for done := false; !done && !sleeping; {
+			select {
+			case err = <-opened:
+				done = true
+			case <-time.After(5 * time.Millisecond):
+				watch, watchErr := sqlstore.OpenPostgres(ctx, server.DSN(), sqlstore.Options{NoMigrate: true})
+				if watchErr != nil {
+					t.Fatal(watchErr)
+				}
+				found, watchErr := watch.Texts(ctx, 1, `SELECT 'x' FROM pg_stat_activity WHERE wait_event = 'PgSleep'`)
+				if watchErr != nil {
+					t.Fatal(watchErr)
+				}
+				sleeping = len(found) > 0
+				_ = watch.Close()
+			}
+		}
+		if !sleeping {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if at < 20 {
+				t.Errorf("only %d commands were interrupted", at-1)
+			}
+			t.Logf("interrupted at %d commands", at-1)
+			return
+		}
+		server.Kill()
+		if err := <-opened; err == nil {
+			t.Errorf("command %d: migrated by a server that was killed", at)
+		}
+		server.Start()
+		server.Exec(`ALTER EVENT TRIGGER slow DISABLE`)
+		s, err := sqlstore.OpenPostgres(ctx, dsn, sqlstore.Options{})
+		if err != nil {
+			t.Fatalf("after command %d was interrupted: %v", at, err)
+		}
+		if left, err := s.Pending(ctx); err != nil || len(left) > 0 {
+			t.Errorf("command %d: pending %v, %v", at, left, err)
+		}
+		if err := errors.Join(revocation(ctx, s), s.Close()); err != nil {
+			t.Errorf("command %d: %v", at, err)
+		}
+	}
+}
+
+// faultGivenUp ends the context of issues and revocations at any moment: they
+// are done or not begun.
+func faultGivenUp(t *testing.T) {
+	s := openPostgres(t, storetest.Postgres(t), sqlstore.Options{})
+	from := crashWorld(t, s)
+	ctx := t.Context()
+	answered := map[int]bool{}
+	for n := range 200 {
+		token := crashToken(n)
+		short, cancel := context.WithTimeout(ctx, time.Duration(n*10)*time.Microsecond)
+		if s.CreateToken(short, token) != nil {
+			if _, err := s.TokenByDigest(ctx, token.Digest); keymanager.IsNotFound(err) {
+				// What was given up may still be done by the server.
+				if err := s.CreateToken(ctx, token); err != nil && keymanager.KindOf(err) != keymanager.KindConflict {
+					t.Fatal(err)
+				}
+			}
+		}
+		cancel()
+		short, cancel = context.WithTimeout(ctx, time.Duration(n*20)*time.Microsecond)
+		if _, err := s.RevokeToken(short, token.ID, time.UnixMilli(1)); err != nil {
+			if _, err := s.RevokeToken(ctx, token.ID, time.UnixMilli(1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cancel()
+		answered[n] = true
+	}
+	checkAfterKill(t, s, from, answered)
+}
