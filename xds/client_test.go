@@ -7,6 +7,7 @@ import (
 	"maps"
 	"sync"
 	"testing"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -312,7 +313,10 @@ func (c *client) noneMissing() {
 // ended waits for the end of the stream.
 func (c *client) ended() error {
 	c.t.Helper()
-	<-c.done
+	select {
+	case <-c.done:
+	case <-time.After(patience):
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.failure == nil {

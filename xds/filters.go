@@ -30,7 +30,7 @@ const (
 // httpFilters is the filter chain. Its order is the security model: a preflight
 // needs no token (CORS before authz), the environment comes from authz's answer
 // (env behind it), and nothing behind authz changes the route.
-func httpFilters(p *packer) []*hcmv3.HttpFilter {
+func httpFilters(p *packer, secure bool) []*hcmv3.HttpFilter {
 	chain := []struct {
 		name   string
 		config proto.Message
@@ -39,7 +39,7 @@ func httpFilters(p *packer) []*hcmv3.HttpFilter {
 		{envoy.FilterCORS, &corsv3.Cors{}},
 		{envoy.FilterGRPCWeb, &grpcwebv3.GrpcWeb{}},
 		{envoy.FilterAuthz, authzFilter()},
-		{envoy.FilterStrip, stripFilter()},
+		{envoy.FilterStrip, stripFilter(secure)},
 		{envoy.FilterEnv, envFilter()},
 		{envoy.FilterRouter, &routerv3.Router{SuppressEnvoyHeaders: true}},
 	}
@@ -139,7 +139,18 @@ func exact(s string) *matcherv3.StringMatcher {
 // stripFilter keeps from the back end what the early mutations cannot: the
 // context header, and forged identity in request trailers (HTTP/2), which no
 // earlier step sees.
-func stripFilter() *headermutationv3.HeaderMutation {
+//
+// Over TLS (secure) browsers are told to stay with it for a year (RFC 6797),
+// unless the back end has said for how long; about its subdomains only the back
+// end can know.
+func stripFilter(secure bool) *headermutationv3.HeaderMutation {
+	answer := []*mutationv3.HeaderMutation{removeHeader("x-powered-by")}
+	if secure {
+		answer = append(answer, &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
+			Header:       &corev3.HeaderValue{Key: "strict-transport-security", Value: "max-age=31536000"},
+			AppendAction: corev3.HeaderValueOption_ADD_IF_ABSENT,
+		}}})
+	}
 	return &headermutationv3.HeaderMutation{Mutations: &headermutationv3.Mutations{
 		RequestMutations: []*mutationv3.HeaderMutation{removeHeader(envoy.HeaderContext)},
 		RequestTrailersMutations: []*mutationv3.HeaderMutation{
@@ -149,7 +160,7 @@ func stripFilter() *headermutationv3.HeaderMutation {
 			removeHeader(envoy.HeaderAuthorization),
 			removeHeader(envoy.HeaderAPIKey),
 		},
-		ResponseMutations: []*mutationv3.HeaderMutation{removeHeader("x-powered-by")},
+		ResponseMutations: answer,
 	}}
 }
 

@@ -277,11 +277,13 @@ func TestRefusalsAreSeenOnce(t *testing.T) {
 func TestStreamRate(t *testing.T) {
 	f := newFleet(t, newCatalog(api("pets")), func(o *Options) { o.StreamRate, o.StreamBurst = 0.001, 3 })
 	greedy := f.client(t, envoytest.Leaf{URI: gatewayID("default", "n")})
-	for range 3 {
+	for i := range 3 {
 		greedy.connect()
 		eventually(t, func() error {
-			if greedy.versions(scopes)["default/pets"] == "" {
-				return fmt.Errorf("nothing yet")
+			greedy.mu.Lock()
+			defer greedy.mu.Unlock()
+			if greedy.responses[clusters] != i+1 {
+				return fmt.Errorf("%d answers in %d streams", greedy.responses[clusters], i+1)
 			}
 			return nil
 		})

@@ -22,7 +22,7 @@ const statPrefix = "edge"
 // buildListener makes the listener l of group g.
 func buildListener(g *Group, l Listener) (*listenerv3.Listener, error) {
 	var p packer
-	hcm := hardenedHCM(&p, g, l.Name())
+	hcm := hardenedHCM(&p, g, l.Name(), l.TLS != nil)
 	if l.RedirectTo != 0 {
 		redirectOnly(&p, hcm, l.RedirectTo)
 	}
@@ -54,7 +54,7 @@ func buildListener(g *Group, l Listener) (*listenerv3.Listener, error) {
 // listener can be without its rules. What each is for is in the comments; a
 // second reading of path, host or header by another component is how gateways
 // are bypassed.
-func hardenedHCM(p *packer, g *Group, listener string) *hcmv3.HttpConnectionManager {
+func hardenedHCM(p *packer, g *Group, listener string, secure bool) *hcmv3.HttpConnectionManager {
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix: statPrefix,
 		CodecType:  hcmv3.HttpConnectionManager_AUTO,
@@ -115,7 +115,7 @@ func hardenedHCM(p *packer, g *Group, listener string) *hcmv3.HttpConnectionMana
 
 		AccessLog:        accessLog(p, g.AccessLog),
 		LocalReplyConfig: localReplies(),
-		HttpFilters:      httpFilters(p),
+		HttpFilters:      httpFilters(p, secure),
 		RouteSpecifier:   &hcmv3.HttpConnectionManager_ScopedRoutes{ScopedRoutes: scopedRoutes(g.Name + "/" + listener)},
 	}
 }
