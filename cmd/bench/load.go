@@ -22,6 +22,7 @@ type loadOptions struct {
 	Measure  time.Duration
 	Status   int   // h1: the status that counts as right
 	PIDs     []int // servers whose CPU is accounted
+	Behind   []int // what they depend on: its CPU is not accounted, nor foreign
 	// Want is what every gRPC reply message must contain: the verdict of a
 	// CheckResponse, not only the grpc-status of the call, is checked.
 	Want []byte
@@ -155,6 +156,7 @@ func (g *generator) window() (*loadResult, error) {
 	if err := wait(g.opts.Warm); err != nil {
 		return nil, err
 	}
+	behind := cpuOf(g.opts.Behind)
 	before := make([]float64, len(g.opts.PIDs))
 	for i, pid := range g.opts.PIDs {
 		before[i] = processCPU(pid)
@@ -169,7 +171,7 @@ func (g *generator) window() (*loadResult, error) {
 	g.measuring.Store(false)
 	r := &loadResult{ClientCPU: ownCPU() - self}
 	elapsed := time.Since(start).Seconds()
-	servers := 0.0
+	servers := cpuOf(g.opts.Behind) - behind
 	for i, pid := range g.opts.PIDs {
 		used := processCPU(pid) - before[i]
 		servers += used
@@ -182,6 +184,13 @@ func (g *generator) window() (*loadResult, error) {
 	}
 	r.Rate = elapsed
 	return r, nil
+}
+
+func cpuOf(pids []int) (us float64) {
+	for _, pid := range pids {
+		us += processCPU(pid)
+	}
+	return us
 }
 
 func (r *loadResult) perRequest(n uint64) *loadResult {

@@ -123,7 +123,8 @@ func benchRemote(ctx context.Context, out io.Writer, c *credentials, rounds int)
 	}
 	// The key manager and Redis are other machines: not on the core that is
 	// measured.
-	if _, err = start(clientCore, "keymanager"); err != nil {
+	keyManager, err := start(clientCore, "keymanager")
+	if err != nil {
 		return err
 	}
 	bare, err := start(serverCore, "bare")
@@ -144,6 +145,9 @@ func benchRemote(ctx context.Context, out io.Writer, c *credentials, rounds int)
 			{"bare grpc-go", window(bare, payloads, n, "")},
 			{"Redis has it", window(fromRedis, payloads, n, envoy.HeaderApplication)},
 			{"key manager has it", window(fromKeyManager, payloads, n, envoy.HeaderApplication)},
+		}
+		for i := range vs {
+			vs[i].load.Behind = []int{redis.pid(), keyManager.pid()}
 		}
 		if err := ready(ctx, vs...); err != nil {
 			return err
