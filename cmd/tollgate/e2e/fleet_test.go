@@ -61,8 +61,14 @@ func (w *world) revoke(t *testing.T, keyManager, token string) {
 // everywhere waits until every gateway answers so.
 func (w *world) everywhere(t *testing.T, path, token string, status int, code string) {
 	t.Helper()
-	for i, gateway := range w.Gateways {
-		rig.Eventually(t, fmt.Sprintf("gateway %d answers %d %s", i+1, status, code), func() error {
+	w.at(t, w.Gateways, path, token, status, code)
+}
+
+// at waits until some gateways answer so.
+func (w *world) at(t *testing.T, gateways []string, path, token string, status int, code string) {
+	t.Helper()
+	for _, gateway := range gateways {
+		rig.Eventually(t, fmt.Sprintf("the gateway at %s answers %d %s", gateway, status, code), func() error {
 			a, err := rig.Do(http.MethodGet, "http://"+gateway+path, "Authorization", "Bearer "+token)
 			if err == nil && (a.Status != status || a.Code() != code) {
 				err = fmt.Errorf("%d %s", a.Status, a.Body)
@@ -116,30 +122,30 @@ func TestFleetChanges(t *testing.T) {
 
 // Each process of a fleet dies and freezes under load. Nobody is let through or
 // turned away who should not be; a call may be undecided only where the
-// process that is gone is the gateway's own; and everything heals by itself.
+// process that is gone is the gateway's own; what is issued and revoked
+// meanwhile holds at all others; and everything heals by itself.
 func TestFaultFleetProcesses(t *testing.T) {
 	w := newWorld(t, nil)
 	load := rig.StartLoad(t, 100, w.shots())
 	load.Flows(5, nil)
-	faults := []struct {
-		name       string
-		hurt, heal func(*rig.Node)
-	}{
-		{"killed", func(n *rig.Node) { n.Kill() }, func(n *rig.Node) { n.Start() }},
-		{"stopped", func(n *rig.Node) { n.Freeze() }, func(n *rig.Node) { n.Thaw() }},
-	}
 	for _, n := range w.Nodes() {
-		for _, fault := range faults {
+		for _, fault := range []struct {
+			name       string
+			hurt, heal func()
+		}{
+			{"killed", func() { n.Kill() }, func() { n.Start() }},
+			{"stopped", n.Freeze, n.Thaw},
+		} {
 			t.Run(n.Name+" "+fault.name, func(t *testing.T) {
 				from := time.Now()
 				others := w.untouched(n)
-				fault.hurt(n)
-				// The effect is there when the rest has gone on, and what depends on
-				// the process alone is refused.
+				fault.hurt()
 				load.Flows(10, rig.At(others...))
-				fault.heal(n)
+				revoked := w.issueAndRevoke(t, n, others)
+				fault.heal()
 				n.Ready()
 				load.Flows(10, nil)
+				w.everywhere(t, "/shop/1.0.0/items", revoked, 401, "900901")
 				right, undecided := load.NoneWrong(from)
 				load.AllRight(from, rig.At(others...))
 				t.Logf("%d right, %d undecided: %s", right, undecided, load.Summary(from))
@@ -147,6 +153,21 @@ func TestFaultFleetProcesses(t *testing.T) {
 		}
 	}
 	load.End()
+}
+
+// issueAndRevoke gets a token from a key manager that is well, sees that the
+// gateways take it, revokes it, and sees that they do not.
+func (w *world) issueAndRevoke(t *testing.T, ill *rig.Node, gateways []string) string {
+	t.Helper()
+	keyManager := w.KeyManager
+	if ill == w.KeyManagers[0] {
+		keyManager = w.Web[1]
+	}
+	tok := w.IssueAt(t, keyManager, w.client)
+	w.at(t, gateways, "/shop/1.0.0/items", tok, 200, "")
+	w.revoke(t, keyManager, tok)
+	w.at(t, gateways, "/shop/1.0.0/items", tok, 401, "900901")
+	return tok
 }
 
 // untouched are the gateways that a fault of a process may not be felt at: all
@@ -159,4 +180,47 @@ func (w *world) untouched(n *rig.Node) []string {
 		}
 	}
 	return out
+}
+
+// The stores of a fleet die and freeze under load. What the gateways know they
+// go on to decide, what they do not know they leave undecided, and nothing that
+// was answered is lost.
+func TestFaultFleetStores(t *testing.T) {
+	w := newWorld(t, nil)
+	load := rig.StartLoad(t, 100, w.shots())
+	load.Flows(5, nil)
+	for _, fault := range []struct {
+		name       string
+		database   bool // without it no token is issued
+		hurt, heal func()
+	}{
+		{"Redis killed", false, w.Redis.Kill, func() { w.Redis.Restart() }},
+		{"Redis stopped", false, w.Redis.Stop, w.Redis.Cont},
+		{"PostgreSQL killed", true, w.Postgres.Kill, w.Postgres.Start},
+		{"PostgreSQL stopped", true, w.Postgres.Stop, w.Postgres.Continue},
+	} {
+		t.Run(fault.name, func(t *testing.T) {
+			from := time.Now()
+			cold := w.Issue(t, w.client) // no gateway has seen it
+			fault.hurt()
+			load.Flows(10, nil)
+			if fault.database {
+				w.at(t, w.Gateways[:1], "/shop/1.0.0/items", cold, 503, "900900")
+				a := w.client.Post(t, "http://"+w.KeyManager+"/oauth2/token", url.Values{"grant_type": {"client_credentials"}})
+				if a.Status != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
+					t.Errorf("a token is answered %d %s", a.Status, a.Body)
+				}
+			} else {
+				w.issueAndRevoke(t, nil, w.Gateways)
+			}
+			fault.heal()
+			w.everywhere(t, "/shop/1.0.0/items", cold, 200, "")
+			w.issueAndRevoke(t, nil, w.Gateways)
+			load.Flows(10, nil)
+			load.NoneWrong(from)
+			load.AllRight(from, nil) // these are hot
+			t.Log(load.Summary(from))
+		})
+	}
+	load.End()
 }

@@ -23,11 +23,17 @@ type Client struct{ ID, Secret string }
 // Issue gets an access token of the client at the key manager.
 func (r *Rig) Issue(t testing.TB, c Client, scopes ...string) string {
 	t.Helper()
+	return r.IssueAt(t, r.KeyManager, c, scopes...)
+}
+
+// IssueAt gets an access token of the client at one of several key managers.
+func (r *Rig) IssueAt(t testing.TB, keyManager string, c Client, scopes ...string) string {
+	t.Helper()
 	form := url.Values{"grant_type": {"client_credentials"}}
 	if len(scopes) > 0 {
 		form.Set("scope", strings.Join(scopes, " "))
 	}
-	a := c.Post(t, "http://"+r.KeyManager+"/oauth2/token", form)
+	a := c.Post(t, "http://"+keyManager+"/oauth2/token", form)
 	var token struct {
 		AccessToken string `json:"access_token"`
 	}

@@ -34,6 +34,7 @@ type Fleet struct {
 	Authz       []*Node
 	Envoys      []*Node
 	Gateways    []string // host:port of each Envoy
+	Web         []string // host:port of each key manager's token endpoint
 
 	// Wires by who connects and to whom: "authz-1>keymanager-2".
 	Wires map[string]*Wire
@@ -167,8 +168,7 @@ func (f *Fleet) plan(database string, more map[string]string) {
 	f.t.Helper()
 	ports := func(n int) []string { return FreePorts(f.t, n) }
 	web, rpc, ads := ports(fleetKeyManagers), ports(fleetKeyManagers), ports(fleetXDS)
-	f.Gateways = ports(fleetGateways)
-	f.KeyManager = web[0]
+	f.Gateways, f.Web, f.KeyManager = ports(fleetGateways), web, web[0]
 
 	for i := range fleetKeyManagers {
 		name := fmt.Sprint("keymanager-", i+1)
