@@ -17,14 +17,16 @@ import (
 	"tollgate/keymanager/store"
 )
 
-// Options are what the management API is made of. Gateways, Confirm, Rand,
-// Logger and Version may be left out.
+// Options are what the management API is made of. Gateways, Validator, Confirm,
+// Rand, Logger and Version may be left out.
 type Options struct {
 	Store         store.Store
 	Minter        Minter
 	Peppers       Peppers
 	Authenticator Authenticator
 	Gateways      Gateways // nil: none are shown
+	// Validator answers ValidationPath; nil: that is answered 503.
+	Validator keymanager.Validator
 	// Confirm waits until the gateways of this process use what the log says
 	// up to p, or ctx ends. Answers to writes wait for it for a short while.
 	Confirm func(ctx context.Context, p keymanager.Position) error
@@ -87,7 +89,7 @@ func New(o Options) (http.Handler, error) {
 	for _, noun := range []func(*mount){
 		mountOrganizations, mountUsers, mountTiers, mountAPIs, mountImport,
 		mountApplications, mountKeys, mountSecrets, mountAPIKeys,
-		mountSubscriptions, mountApply, mountGateways, mountAudit, mountTokens,
+		mountSubscriptions, mountApply, mountGateways, mountAudit, mountTokens, mountValidate,
 	} {
 		noun(m)
 	}

@@ -22,7 +22,7 @@ func TestBootstrap(t *testing.T) {
 		t.Fatalf("client %v, %v", client, err)
 	}
 	app := w.want(200, system, "GET", "/organizations/system/applications/administrator", "")
-	equalJSON(t, "scopes", app.at("spec/scopes"), `["tollgate:admin","tollgate:publish","tollgate:subscribe","tollgate:introspect"]`)
+	equalJSON(t, "scopes", app.at("spec/scopes"), `["tollgate:admin","tollgate:publish","tollgate:subscribe","tollgate:introspect","tollgate:validate"]`)
 	if tiers := w.want(200, system, "GET", inDefault+"/tiers", ""); tiers.at("total") != 5.0 {
 		t.Errorf("tiers: %s", tiers.body)
 	}

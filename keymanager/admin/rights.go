@@ -20,6 +20,7 @@ var (
 	systemOnly  = right{system: true}
 	publishers  = right{scopes: []keymanager.Scope{keymanager.ScopePublish}}
 	subscribers = right{scopes: []keymanager.Scope{keymanager.ScopeSubscribe}}
+	validators  = right{scopes: []keymanager.Scope{keymanager.ScopeValidate}}
 	both        = right{scopes: []keymanager.Scope{keymanager.ScopePublish, keymanager.ScopeSubscribe}}
 )
 
@@ -77,6 +78,7 @@ var rights = map[string]right{
 	"delete-subscription":    subscribers,
 	"set-subscription-state": publishers,
 
+	"validate":      validators,
 	"apply":         both,
 	"list-gateways": systemOnly,
 	"list-audit":    admins,

@@ -51,6 +51,7 @@ var mayUse = map[string][]string{
 	"delete-subscription":    {orgAdmin, subscriber},
 	"set-subscription-state": {orgAdmin, publisher},
 	"apply":                  {orgAdmin, publisher, subscriber},
+	"validate":               {orgAdmin},
 	"list-gateways":          {},
 	"list-audit":             {orgAdmin},
 	"revoke-token":           {},

@@ -30,6 +30,7 @@ type operation struct {
 	id       string // also the row of rights
 	method   string
 	path     string // below Prefix
+	root     bool   // path is not below Prefix
 	tag      string
 	summary  string
 	status   int           // of success; 0: 200, or 204 without a body
@@ -62,8 +63,12 @@ func route[I, O any](m *mount, op operation, handle func(ctx context.Context, in
 	if op.maxBody == 0 {
 		op.maxBody = maxBody
 	}
+	path := Prefix + op.path
+	if op.root {
+		path = op.path
+	}
 	h := huma.Operation{
-		OperationID: op.id, Method: op.method, Path: Prefix + op.path,
+		OperationID: op.id, Method: op.method, Path: path,
 		Summary: op.summary, Tags: []string{op.tag}, DefaultStatus: op.status,
 		Description:      "Needs one of the scopes " + joined(r.wanted()) + ".",
 		SkipValidateBody: true, MaxBodyBytes: op.maxBody,

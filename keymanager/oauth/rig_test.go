@@ -24,6 +24,7 @@ import (
 	"tollgate/keymanager/oauth"
 	"tollgate/keymanager/store"
 	"tollgate/keymanager/store/sqlstore"
+	"tollgate/keymanager/store/storetest"
 	"tollgate/keymanager/token"
 )
 
@@ -58,6 +59,7 @@ type rig struct {
 	minter  *token.Minter
 	server  *httptest.Server
 	log     *safeBuffer
+	failing storetest.Failing // has statements of the store fail
 	// client is at home in organization acme and subscribed to two APIs.
 	client credentials
 }
@@ -89,7 +91,7 @@ const issuer = "https://login.example.com"
 func newRig(t testing.TB, change ...func(*oauth.Options)) *rig {
 	t.Helper()
 	r := &rig{t: t, clock: &clock{t: time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)}, log: &safeBuffer{}, dir: t.TempDir()}
-	db, err := sqlstore.OpenSQLite(context.Background(), filepath.Join(r.dir, "tollgate.db"), sqlstore.Options{Now: r.clock.Now})
+	db, err := sqlstore.OpenSQLite(context.Background(), filepath.Join(r.dir, "tollgate.db"), sqlstore.Options{Now: r.clock.Now, Wrap: r.failing.Wrap})
 	r.ok(err)
 	r.store = &spy{Store: db, calls: map[string]int{}, fail: map[string]error{}}
 	t.Cleanup(func() { r.ok(db.Close()) })
