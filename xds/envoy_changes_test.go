@@ -135,6 +135,16 @@ func startLoad(t *testing.T, addr string, perSecond int, next func(i int) string
 	return l
 }
 
+// count is how many answers there are.
+func (l *load) count() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, k := range l.seen {
+		n += k
+	}
+	return n
+}
+
 func (l *load) end() map[int]int {
 	l.stop()
 	l.wait.Wait()
