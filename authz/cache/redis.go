@@ -63,6 +63,8 @@ type Redis struct {
 	plain    sync.Pool // of *[2048]byte
 	damage   occasionally
 	unstored occasionally
+	outages  occasionally
+	told     atomic.Bool // of the outage that is going on
 	figures  *redisFigures
 }
 

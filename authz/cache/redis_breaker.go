@@ -3,12 +3,15 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 const (
@@ -81,35 +84,45 @@ func (r *Redis) watch(ctx context.Context) {
 				return
 			} else if err == nil {
 				r.breaker.succeeded()
-				if r.breaker.open.CompareAndSwap(true, false) {
+				if r.breaker.open.CompareAndSwap(true, false) && r.told.Swap(false) {
 					r.log.Info("Redis answers again: verdicts come from it, and go there")
 				}
-			} else if r.breaker.failed(r.now()) {
+			} else if r.breaker.failed(r.now()) || r.breaker.isOpen() {
 				r.opened(err)
 			}
 		}
 	}
 }
 
-// probe asks Redis whether it is there. With the breaker open there may be no
-// connection: making one is not part of the time that the answer may take.
+// probe looks for what is not there, in a cluster on any of its nodes. With the
+// breaker open there may be no connection: making one is not part of the time
+// that the answer may take.
 func (r *Redis) probe(ctx context.Context) error {
 	if r.breaker.isOpen() {
-		if err := r.ping(ctx, connectTimeout); err != nil {
+		if err := r.look(ctx, connectTimeout); err != nil {
 			return err
 		}
 	}
-	return r.ping(ctx, r.timeout)
+	return r.look(ctx, r.timeout)
 }
 
-func (r *Redis) ping(ctx context.Context, within time.Duration) error {
+func (r *Redis) look(ctx context.Context, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	return r.client.Ping(ctx).Err()
+	err := r.client.Get(ctx, fmt.Sprint(RedisPrefix, "probe:", rand.Uint32())).Err() //nolint:gosec // not a secret
+	if errors.Is(err, redis.Nil) {
+		return nil
+	}
+	return err
 }
 
+// opened tells that Redis is not used, and again while that lasts: what a probe
+// finds, which has time to connect, may say more than a look-up that was late.
 func (r *Redis) opened(err error) {
-	r.log.Warn("Redis does not answer in time: the key manager is asked instead, until it does. "+adviceFor(err), "error", err)
+	if n := r.outages.tell(r.now()); n > 0 {
+		r.told.Store(true)
+		r.log.Warn("Redis fails or is slow: the key manager is asked instead, until Redis answers again. "+adviceFor(err), "times", n, "error", err)
+	}
 }
 
 // pause waits for about d, or until ctx ends.

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -103,7 +104,8 @@ func (r *Redis) writeBatch(ctx context.Context, batch []redisWrite) {
 	}
 	r.figures.writes[writeDone].Add(uint64(len(commands)) - failed)
 	r.figures.writes[writeFailed].Add(failed)
-	if failed == 0 || ctx.Err() != nil {
+	var refused redis.Error // the look-ups tell of anything else
+	if !errors.As(err, &refused) {
 		return
 	}
 	if n := r.unstored.tell(r.now()); n > 0 {
@@ -117,7 +119,7 @@ func adviceFor(err error) string {
 	case strings.HasPrefix(text, "OOM"):
 		return "Redis is full: raise maxmemory, or set maxmemory-policy volatile-ttl"
 	case strings.HasPrefix(text, "NOPERM"):
-		return "The user lacks a right: it needs ~" + RedisPrefix + "* +get +set +ping"
+		return "The user lacks a right: it needs ~" + RedisPrefix + "* +get +set"
 	case strings.HasPrefix(text, "NOAUTH"), strings.HasPrefix(text, "WRONGPASS"):
 		return "Check the user name and the password"
 	case strings.HasPrefix(text, "READONLY"):

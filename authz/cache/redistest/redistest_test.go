@@ -52,7 +52,7 @@ func TestServer(t *testing.T) {
 }
 
 func TestSentinel(t *testing.T) {
-	set := Sentinel(t)
+	set := Sentinel(t, SentinelOptions{})
 	set.AwaitMaster(set.Servers[0])
 	set.Servers[0].Kill()
 	set.AwaitMaster(set.Servers[1])

@@ -20,22 +20,38 @@ type SentinelSet struct {
 	t         testing.TB
 }
 
+// SentinelOptions are the lines of the ACL files of the servers and of the
+// Sentinels; none lets everybody in.
+type SentinelOptions struct{ ACL, SentinelACL []string }
+
+// access returns the lines that let in who must be where there is an ACL.
+func access(acl []string, user, password string) []string {
+	if len(acl) == 0 {
+		return nil
+	}
+	return []string{user + " " + adminUser, password + " " + adminPassword}
+}
+
 // Sentinel starts a set and waits until its replica follows. A master that is
 // gone is found out after half a second.
-func Sentinel(t testing.TB) *SentinelSet {
+func Sentinel(t testing.TB, o SentinelOptions) *SentinelSet {
 	t.Helper()
 	set := &SentinelSet{t: t}
-	master := Start(t, Options{})
-	replica := Start(t, Options{Config: []string{fmt.Sprint("replicaof 127.0.0.1 ", master.port)}})
+	acl := o.ACL
+	config := access(acl, "masteruser", "masterauth")
+	master := Start(t, Options{ACL: acl, Config: config})
+	replica := Start(t, Options{ACL: acl, Config: append(config, fmt.Sprint("replicaof 127.0.0.1 ", master.port))})
 	set.Servers = []*Server{master, replica}
 	for range 3 {
-		set.Sentinels = append(set.Sentinels, start(t, Options{}, func(s *Server) []string {
+		set.Sentinels = append(set.Sentinels, start(t, Options{ACL: o.SentinelACL}, func(s *Server) []string {
 			s.args = []string{"--sentinel"}
-			return []string{
+			lines := []string{
 				fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d 2", MasterName, master.port),
 				"sentinel down-after-milliseconds " + MasterName + " 500",
 				"sentinel failover-timeout " + MasterName + " 3000",
 			}
+			lines = append(lines, access(acl, "sentinel auth-user "+MasterName, "sentinel auth-pass "+MasterName)...)
+			return append(lines, access(o.SentinelACL, "sentinel sentinel-user", "sentinel sentinel-pass")...)
 		}))
 	}
 	eventually(t, "replica and Sentinels that know each other", func(ctx context.Context) bool {
@@ -90,13 +106,13 @@ func (s *SentinelSet) AwaitMaster(server *Server) {
 type RedisCluster struct{ Servers []*Server }
 
 // Cluster starts one and waits until it is whole. Without one of them the others
-// serve on.
-func Cluster(t testing.TB) *RedisCluster {
+// serve on. The lines of acl hold at all.
+func Cluster(t testing.TB, acl ...string) *RedisCluster {
 	t.Helper()
 	c := &RedisCluster{}
 	var ports []int
 	for range 3 {
-		c.Servers = append(c.Servers, start(t, Options{}, func(*Server) []string {
+		c.Servers = append(c.Servers, start(t, Options{ACL: acl}, func(*Server) []string {
 			ports = append(ports, freePort(t))
 			return []string{"cluster-enabled yes", "cluster-node-timeout 1000", "cluster-require-full-coverage no",
 				fmt.Sprint("cluster-port ", ports[len(ports)-1])}

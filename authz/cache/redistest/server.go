@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 )
 
 // Options of Start. Zero is a server without users, TLS or persistence.
@@ -192,7 +193,7 @@ func (s *Server) await(pid int, log string) error {
 			return nil
 		}
 		text, _ := os.ReadFile(log)
-		if strings.Contains(string(text), "Failed listening") || strings.Contains(string(text), "FATAL CONFIG") || time.Now().After(deadline) {
+		if strings.Contains(string(text), "Failed listening") || strings.Contains(string(text), "FATAL CONFIG") || strings.Contains(string(text), "Exiting") || time.Now().After(deadline) {
 			s.Kill()
 			return fmt.Errorf("redis-server does not start: %v\n%s", err, text)
 		}
@@ -200,6 +201,7 @@ func (s *Server) await(pid int, log string) error {
 }
 
 func (s *Server) connect() {
+	logging.Disable() // its attempts to connect are ours
 	o := &redis.Options{Addr: s.Addr, TLSConfig: s.tls, MaxRetries: -1, DialerRetries: 1, DisableIdentity: true, Protocol: 2,
 		ContextTimeoutEnabled: true, DialTimeout: 5 * time.Second}
 	if len(s.o.ACL) > 0 {
