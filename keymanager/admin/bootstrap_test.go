@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -139,6 +140,69 @@ func TestBootstrapInterrupted(t *testing.T) {
 		}
 		if err := st.Close(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// Several key managers that start on an empty database, each with a credential
+// of its own, make one application with one key: the others learn that they are
+// late, and have a secret of that key.
+func TestBootstrapRace(t *testing.T) {
+	st, err := openStore(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	peppers, minter := credentials(t)
+	const starters = admin.MaxSecrets
+	var creds [starters]admin.Credential
+	for i := range creds {
+		if creds[i], err = admin.NewAdminCredential(t.Context(), st, minter, rand.Reader); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var wg sync.WaitGroup
+	var late atomic.Int64
+	for i := range creds {
+		wg.Go(func() {
+			start := func() error {
+				return admin.Bootstrap(t.Context(), admin.BootstrapOptions{Store: st, Peppers: peppers, Now: time.Now, Credential: creds[i]})
+			}
+			err := start()
+			if keymanager.KindOf(err) == keymanager.KindConflict {
+				late.Add(1)
+				if creds[i], err = admin.NewAdminCredential(t.Context(), st, minter, rand.Reader); err == nil {
+					err = start()
+				}
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := late.Load(); n != starters-1 {
+		t.Errorf("%d were late, want %d", n, starters-1)
+	}
+	apps, n, err := st.Applications(t.Context(), admin.SystemOrganization, store.Page{})
+	if err != nil || n != 1 {
+		t.Fatalf("%d applications, %v", n, err)
+	}
+	keys, err := st.Clients(t.Context(), apps[0].ID)
+	if err != nil || len(keys) != 1 {
+		t.Fatalf("%d keys, %v", len(keys), err)
+	}
+	secrets, err := st.Secrets(t.Context(), keys[0].ConsumerKey)
+	if err != nil || len(secrets) != starters {
+		t.Errorf("%d secrets, %v", len(secrets), err)
+	}
+	for _, c := range creds {
+		if c.ConsumerKey != keys[0].ConsumerKey {
+			t.Errorf("somebody has the key %q", c.ConsumerKey)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package publish
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,7 +25,8 @@ type GatewaysOptions struct {
 	// Shared is where the key managers of one database tell each other what is
 	// reported to them; it needs Run. nil: this one is alone.
 	Shared store.GatewayReports
-	// ID names this key manager among those; required with Shared.
+	// ID names this key manager among those; required with Shared. Two with the
+	// same ID are still told apart.
 	ID string
 	// Exchange is how often they do so when there is nothing new; 0 = 1 s.
 	Exchange time.Duration
@@ -70,6 +72,7 @@ func NewGateways(o GatewaysOptions) (*Gateways, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	o.ID += " " + rand.Text()
 	return &Gateways{opts: o, parts: map[part]*reported{}, changed: make(chan struct{}), others: newOthers(o.Shared != nil)}, nil
 }
 
