@@ -244,27 +244,3 @@ func (d *daemon) runOps(ctx context.Context) error {
 	}
 	return nil
 }
-
-// sweepTokens removes tokens that have expired a day ago: until then an expired
-// one is told from one that never was.
-func (d *daemon) sweepTokens(ctx context.Context) error {
-	const batch = 1000
-	tick := time.NewTicker(time.Minute)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		for n := batch; n == batch && ctx.Err() == nil; {
-			var err error
-			if n, err = d.store.DeleteExpiredTokens(ctx, time.Now().Add(-24*time.Hour), batch); err != nil {
-				if ctx.Err() == nil {
-					d.log.Warn("expired tokens are not removed", "error", err)
-				}
-				break
-			}
-		}
-	}
-}

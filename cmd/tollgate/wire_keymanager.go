@@ -35,7 +35,14 @@ func (d *daemon) wireKeyManager() (c contracts, err error) {
 	if err != nil {
 		return c, err
 	}
-	d.background = append(d.background, task{"publish", d.publish.Run}, task{"gateways", d.gateways.Run}, task{"expired tokens", d.sweepTokens})
+	sweeper, err := publish.NewSweeper(publish.SweeperOptions{Store: d.store, Now: time.Now, Logger: d.log})
+	if err != nil {
+		return c, err
+	}
+	if err := d.metrics.Register(sweeper); err != nil {
+		return c, err
+	}
+	d.background = append(d.background, task{"publish", d.publish.Run}, task{"gateways", d.gateways.Run}, task{"expired tokens", sweeper.Run})
 	// Not a condition of readiness: a balancer would take every key manager away
 	// at once, with what they can answer without the database.
 	d.ready.note("database", d.pingDatabase)
