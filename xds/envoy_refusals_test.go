@@ -10,6 +10,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
 
 	"tollgate/envoy/envoytest"
@@ -71,6 +72,36 @@ func TestEnvoyRefusesOneAPI(t *testing.T) {
 		{"a cluster that Envoy cannot use", func(m proto.Message) {
 			if c, ok := m.(*clusterv3.Cluster); ok && isPoison(c) {
 				c.GetLoadAssignment().Endpoints[0].LbEndpoints[0].GetEndpoint().Address = socketAddress("not-an-address", 1)
+			}
+		}},
+		{"an upgrade twice", func(m proto.Message) {
+			if s, ok := m.(*routev3.ScopedRouteConfiguration); ok {
+				routes(s, func(_ *routev3.VirtualHost, r *routev3.Route) {
+					u := &routev3.RouteAction_UpgradeConfig{UpgradeType: websocketUpgrade}
+					r.GetRoute().UpgradeConfigs = []*routev3.RouteAction_UpgradeConfig{u, u}
+				})
+			}
+		}},
+		{"a retry without a wait", func(m proto.Message) {
+			if s, ok := m.(*routev3.ScopedRouteConfiguration); ok {
+				routes(s, func(_ *routev3.VirtualHost, r *routev3.Route) {
+					r.GetRoute().GetRetryPolicy().RetryBackOff = &routev3.RetryPolicy_RetryBackOff{}
+				})
+			}
+		}},
+		{"a health check of no kind", func(m proto.Message) {
+			if c, ok := m.(*clusterv3.Cluster); ok && isPoison(c) {
+				c.HealthChecks = []*corev3.HealthCheck{{Interval: seconds(1), Timeout: seconds(1)}}
+			}
+		}},
+		{"more than all endpoints left out", func(m proto.Message) {
+			if c, ok := m.(*clusterv3.Cluster); ok && isPoison(c) {
+				c.GetOutlierDetection().MaxEjectionPercent = uint32Value(101)
+			}
+		}},
+		{"more retries than calls", func(m proto.Message) {
+			if c, ok := m.(*clusterv3.Cluster); ok && isPoison(c) {
+				c.GetCircuitBreakers().GetThresholds()[0].GetRetryBudget().BudgetPercent = &typev3.Percent{Value: 101}
 			}
 		}},
 	} {
@@ -161,7 +192,26 @@ func TestEnvoyNeverSeesWhatIsQuarantined(t *testing.T) {
 		"E37 a base path that Envoy would read otherwise": func(a *keymanager.API) { a.Version = "1;0" },
 		"E37 https without authorities":                   func(a *keymanager.API) { a.Production = []string{"https://x.internal"} },
 		"E37 the place of another API":                    func(a *keymanager.API) { a.Context = "/orders" },
-		"E37 two base paths":                              func(a *keymanager.API) { a.Sandbox = []string{"http://127.0.0.1:1/v2"} },
+		"E37 a retry that is not known": func(a *keymanager.API) {
+			a.Backend.Retry = &keymanager.Retry{Attempts: 1, On: []keymanager.RetryCondition{"5xx,gateway-error"}}
+		},
+		"E37 a number below zero": func(a *keymanager.API) {
+			a.Backend.Limits = &keymanager.BackendLimits{Connections: -1}
+		},
+		"E37 a time below zero": func(a *keymanager.API) {
+			a.Backend.HealthCheck = &keymanager.HealthCheck{Interval: -1}
+		},
+		"E37 more than all endpoints left out": func(a *keymanager.API) {
+			a.Backend.Outliers = &keymanager.OutlierDetection{MaxEjectionPercent: 101}
+		},
+		"E37 a path that ends the line": func(a *keymanager.API) {
+			a.Backend.HealthCheck = &keymanager.HealthCheck{Path: "/x\r\nhost: y"}
+		},
+		"E37 a certificate that nobody has": func(a *keymanager.API) {
+			a.Production = []string{"https://127.0.0.1:1"}
+			a.Backend.TLS = &keymanager.BackendTLS{CA: "nobody"}
+		},
+		"E37 two base paths": func(a *keymanager.API) { a.Sandbox = []string{"http://127.0.0.1:1/v2"} },
 	} {
 		t.Run(what, func(t *testing.T) {
 			a := api("pets", backend.URL("/v1"))
