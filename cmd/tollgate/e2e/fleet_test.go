@@ -40,9 +40,9 @@ type world struct {
 	dead   string // a revoked one
 }
 
-func newWorld(t *testing.T, more map[string]string) *world {
+func newWorld(t *testing.T, settings map[string][]string) *world {
 	t.Helper()
-	w := &world{Fleet: rig.NewFleet(t, more)}
+	w := &world{Fleet: rig.NewFleet(t, settings)}
 	w.back = backend(t, w.Production)
 	w.admin = w.Fleet.Admin(t)
 	w.client = w.admin.Apply(t, strings.ReplaceAll(fleetWorld, "PRODUCTION_URL", "http://"+w.Production))["buyer/PRODUCTION"]

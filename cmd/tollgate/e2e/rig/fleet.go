@@ -97,9 +97,9 @@ func (n *Node) Ready() {
 	})
 }
 
-// NewFleet starts a fleet and waits until all of it is ready. more is YAML that
-// every process of a role gets besides, by role ("authz").
-func NewFleet(t testing.TB, more map[string]string) *Fleet {
+// NewFleet starts a fleet and waits until all of it is ready. settings are what
+// every process of a role gets besides ("authz", "AUTHZ_MAX_STALE=5s").
+func NewFleet(t testing.TB, settings map[string][]string) *Fleet {
 	t.Helper()
 	f := &Fleet{Rig: New(t), Wires: map[string]*Wire{}, ca: rpctest.CA(t)}
 	f.Postgres = storetest.StartServer(t)
@@ -108,7 +108,7 @@ func NewFleet(t testing.TB, more map[string]string) *Fleet {
 	})
 	f.Redis = redistest.Start(t, redistest.Options{})
 	f.writeKeys()
-	f.plan(database.Address(), more)
+	f.plan(database.Address(), settings)
 	for _, n := range f.Nodes() { // in any order
 		n.Start()
 	}
@@ -164,7 +164,7 @@ func (f *Fleet) wire(from, to, address string) string {
 }
 
 // plan lays out addresses and writes the configuration of each process.
-func (f *Fleet) plan(database string, more map[string]string) {
+func (f *Fleet) plan(database string, settings map[string][]string) {
 	f.t.Helper()
 	ports := func(n int) []string { return FreePorts(f.t, n) }
 	web, rpc, ads := ports(fleetKeyManagers), ports(fleetKeyManagers), ports(fleetXDS)
@@ -177,7 +177,7 @@ store: {dsn: "postgres://tollgate@%s/postgres?search_path=public&sslmode=disable
 keys: {tag_file: %s, pepper_file: %s}
 keymanager: {address: "%s", issuer: "http://%s"}
 rpc: {address: "%s"}
-`, f.wire(name, "postgres", database), f.key("tag"), f.key("pepper"), web[i], web[0], rpc[i]), more))
+`, f.wire(name, "postgres", database), f.key("tag"), f.key("pepper"), web[i], web[0], rpc[i]), settings["keymanager"]))
 	}
 	for i := range fleetXDS {
 		name := fmt.Sprint("xds-", i+1)
@@ -186,7 +186,7 @@ rpc: {servers: [%s]}
 xds:
   address: "%s"
   groups:
-%s`, f.servers(name, rpc), ads[i], f.groups(web)), more))
+%s`, f.servers(name, rpc), ads[i], f.groups(web)), settings["xds"]))
 	}
 	for i := range fleetGateways {
 		name := fmt.Sprint("authz-", i+1)
@@ -196,7 +196,7 @@ keys: {tag_file: %s}
 gateway: {group: %s}
 authz: {socket: %s}
 redis: {mode: single, addresses: ["%s"], key_file: %s}
-`, f.servers(name, rpc), f.key("tag"), group(i), f.socket(i), f.wire(name, "redis", f.Redis.Addr), f.key("redis")), more))
+`, f.servers(name, rpc), f.key("tag"), group(i), f.socket(i), f.wire(name, "redis", f.Redis.Addr), f.key("redis")), settings["authz"]))
 		f.Envoys = append(f.Envoys, f.envoy(i, ads))
 	}
 }
@@ -237,7 +237,7 @@ func upstreams(web []string) string {
 }
 
 // node writes the configuration of one tollgate process.
-func (f *Fleet) node(name, role, config string, more map[string]string) *Node {
+func (f *Fleet) node(name, role, config string, settings []string) *Node {
 	f.t.Helper()
 	n := &Node{Name: name, Ops: FreePorts(f.t, 1)[0], fleet: f}
 	dir := filepath.Join(filepath.Dir(f.State), name)
@@ -247,9 +247,14 @@ func (f *Fleet) node(name, role, config string, more map[string]string) *Node {
 	}
 	cert, key, ca := f.ca.Server(peer).Files(f.t)
 	config = fmt.Sprintf("state: {dir: %s}\nlog: {level: debug}\nops: {address: %q}\ntls: {cert_file: %s, key_file: %s, ca_file: %s, trust_domain: %s}\n",
-		dir, n.Ops, cert, key, ca, rpctest.TrustDomain) + config + more[role]
+		dir, n.Ops, cert, key, ca, rpctest.TrustDomain) + config
 	file := f.File(name+".yaml", config)
-	n.start = func() *Process { return f.run(name, Binary(f.t), "serve", role, "--config", file) }
+	for i, setting := range settings {
+		settings[i] = "TOLLGATE_" + strings.TrimPrefix(setting, "TOLLGATE_")
+	}
+	n.start = func() *Process {
+		return f.runWith(settings, name, Binary(f.t), "serve", role, "--config", file)
+	}
 	return n
 }
 

@@ -31,12 +31,19 @@ func (r *Rig) Start(args ...string) *Process {
 // run starts a program; its logs bear name.
 func (r *Rig) run(name, program string, args ...string) *Process {
 	r.t.Helper()
+	return r.runWith(nil, name, program, args...)
+}
+
+// runWith is run with more environment variables.
+func (r *Rig) runWith(environ []string, name, program string, args ...string) *Process {
+	r.t.Helper()
 	r.n++
 	name = filepath.Join(r.Logs, fmt.Sprintf("%02d-%s", r.n, name))
 	p := &Process{t: r.t, stdout: name + ".stdout", stderr: name + ".stderr", done: make(chan struct{})}
 	p.cmd = exec.CommandContext(context.Background(), program, args...) // Cleanup ends it, gently
 	// A process group of its own, so that a signal to it is not one to the test.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	p.cmd.Env = append(os.Environ(), environ...)
 	out, err := os.Create(p.stdout)
 	if err != nil {
 		r.t.Fatal(err)
