@@ -50,7 +50,8 @@ func (d *draft) list(root extensions, key, field string) ([]string, bool) {
 	if !ok {
 		return nil, false
 	}
-	e.others("urls", "type")
+	e.others("urls", "type", "advanceEndpointConfig")
+	d.advanced(e, field == "/sandbox" && root.values["x-wso2-production-endpoints"] != nil)
 	if t, _ := e.text("type"); strings.EqualFold(t, "failover") {
 		d.warn(e.at+"/type", "is not taken over: calls are spread over all endpoints")
 	}
