@@ -37,11 +37,14 @@ const (
 	ScopePublish    Scope = ManagementScopePrefix + "publish"
 	ScopeSubscribe  Scope = ManagementScopePrefix + "subscribe"
 	ScopeIntrospect Scope = ManagementScopePrefix + "introspect"
+	// ScopeValidate lets its holder ask whether a credential of its organization
+	// may call an API, as gateways do.
+	ScopeValidate Scope = ManagementScopePrefix + "validate"
 )
 
 // ManagementScopes returns the scopes of the management plane.
 func ManagementScopes() []Scope {
-	return []Scope{ScopeAdmin, ScopePublish, ScopeSubscribe, ScopeIntrospect}
+	return []Scope{ScopeAdmin, ScopePublish, ScopeSubscribe, ScopeIntrospect, ScopeValidate}
 }
 
 // attributes are checked in order of name, so that the answer is always the

@@ -101,7 +101,7 @@ func (d *daemon) handlers(valid keymanager.Validator) (oauthOnly, all http.Handl
 	who := authenticator{valid}
 	management, err := admin.New(admin.Options{
 		Store: d.store, Minter: minter, Peppers: d.keys.Peppers, Authenticator: who,
-		Gateways: d.gateways, Confirm: d.gateways.Wait, Now: time.Now, Logger: d.log, Version: version,
+		Gateways: d.gateways, Validator: valid, Confirm: d.gateways.Wait, Now: time.Now, Logger: d.log, Version: version,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -127,7 +127,7 @@ func (s *server) validate(ctx context.Context, v *Validation) (*validationOut, e
 		// Whatever the error is, it says that nothing is known.
 		return nil, &keymanager.Error{Kind: keymanager.KindUnavailable, Detail: "the credential could not be looked up", Err: err}
 	}
-	if verdict == nil || verdict.Reason == keymanager.ReasonUnknown || verdict.Reason == keymanager.ReasonActive && verdict.Grant == nil {
+	if !decided(verdict) {
 		return nil, keymanager.Errorf(keymanager.KindUnavailable, "the key manager has decided nothing")
 	}
 	if g := verdict.Grant; g != nil && !requestOf(ctx).caller.reaches(g.Organization) {
@@ -136,6 +136,18 @@ func (s *server) validate(ctx context.Context, v *Validation) (*validationOut, e
 	}
 	r := judge(api, verdict, named[keymanager.Scope](v.Scopes), address, s.Now())
 	return &validationOut{Body: showValidation(r, verdict)}, nil
+}
+
+// decided reports whether a verdict says something that is understood here.
+func decided(v *keymanager.Verdict) bool {
+	switch {
+	case v == nil:
+		return false
+	case v.Reason == keymanager.ReasonActive:
+		return v.Grant != nil
+	default:
+		return v.Reason >= keymanager.ReasonNoSuchCredential && v.Reason <= keymanager.ReasonUserInactive
+	}
 }
 
 // validatedAPI finds the API of a question, in an organization of the caller.

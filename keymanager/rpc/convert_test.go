@@ -191,12 +191,14 @@ type every struct{ n *int64 }
 
 func (d every) number() int64 { *d.n += 2; return *d.n + 1 }
 
-func (d every) pick(n int) int       { return int(d.number()) % n }
-func (d every) time() time.Time      { return time.Unix(d.number(), 7).UTC() }
-func (d every) prefix() netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(d.number())}), 16) }
-func (d every) text() string         { return fmt.Sprint("text-", d.number()) }
-func (d every) present() bool        { return true }
-func (d every) length() int          { return 2 }
+func (d every) pick(n int) int  { return int(d.number()) % n }
+func (d every) time() time.Time { return time.Unix(d.number(), 7).UTC() }
+func (d every) prefix() netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(d.number())}), 16)
+}
+func (d every) text() string  { return fmt.Sprint("text-", d.number()) }
+func (d every) present() bool { return true }
+func (d every) length() int   { return 2 }
 
 // random draws from rapid, with all that can be left out.
 type random struct{ *rapid.T }
