@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 
 	"tollgate/keymanager"
@@ -107,4 +109,49 @@ func TestNoLookUpForWhatIsNotOurs(t *testing.T) {
 	if calls != 0 || active+negative != 0 {
 		t.Errorf("%d calls of the key manager, %d entries cached", calls, active+negative)
 	}
+}
+
+// boomTags panic at one credential.
+type boomTags struct{ prefixTags }
+
+func (b boomTags) Check(kind keymanager.CredentialKind, value string) bool {
+	if strings.Contains(value, "boom") {
+		panic(value)
+	}
+	return b.prefixTags.Check(kind, value)
+}
+
+// TestFaultPanic: a request that makes authz panic gets 503, and nobody else
+// notices.
+func TestFaultPanic(t *testing.T) {
+	t.Run("F43 one in two panics", func(t *testing.T) {
+		var log lines
+		r := newRig(t, func(o *Options) { o.Tags, o.Logger = boomTags{}, slog.New(slog.NewTextHandler(&log, nil)) }).run(t)
+		r.grant(nil)
+		const each = 200
+		var wait sync.WaitGroup
+		for range 4 {
+			wait.Go(func() {
+				for range each {
+					if got := see(t, r.check(t, call{path: envoyPath + "/items", headers: withToken})); got.status != 200 {
+						t.Errorf("beside a panic: %+v", got)
+					}
+					m := r.check(t, call{path: envoyPath + "/items", headers: []string{"authorization", "Bearer " + goodToken + "boom"}})
+					if m.GetErrorResponse().GetStatus().GetCode() != 503 {
+						t.Errorf("a panic: %v", m)
+					}
+				}
+			})
+		}
+		wait.Wait()
+		if n := r.server.record.decisions[panicked].value(); n != 4*each {
+			t.Errorf("%d panics are counted, want %d", n, 4*each)
+		}
+		if n := r.server.gate.inside(); n != 0 {
+			t.Errorf("%d places are lost", n)
+		}
+		if strings.Contains(log.String(), goodToken+"boom") {
+			t.Error("the log holds the credential")
+		}
+	})
 }
