@@ -13,7 +13,13 @@ import (
 	"tollgate/keymanager"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// Toxics of toxiproxy outlive a connection that ends while they write to it.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*ToxicStub).Run"),
+		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2.(*ToxicLink).read"),
+		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2.(*ToxicLink).write"))
+}
 
 var errAway = errors.New("away")
 

@@ -19,33 +19,35 @@ import (
 	"tollgate/keymanager"
 )
 
-// newProxy starts a proxy before upstream that can spoil what passes.
-func newProxy(t testing.TB, upstream string) *toxiproxy.Proxy {
+// newProxy starts a proxy at listen before upstream that can spoil what passes.
+func newProxy(t testing.TB, listen, upstream string) *toxiproxy.Proxy {
 	t.Helper()
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())
-	p := toxiproxy.NewProxy(server, "redis", "127.0.0.1:0", upstream)
-	if err := p.Start(); err != nil {
-		t.Fatal(err)
-	}
+	p := toxiproxy.NewProxy(server, "redis", listen, upstream)
+	eventually(t, "proxy", func() bool { return p.Start() == nil })
 	t.Cleanup(p.Stop)
 	return p
 }
 
-// spoil adds a toxic (its type, "upstream" or "downstream", and its attributes
-// as JSON) until the returned function is called.
-func spoil(t testing.TB, p *toxiproxy.Proxy, kind, stream, attributes string) (heal func()) {
+// spoil adds a toxic: its type, "upstream" or "downstream", and its attributes
+// as JSON.
+func spoil(t testing.TB, p *toxiproxy.Proxy, kind, stream, attributes string) {
 	t.Helper()
-	name := kind + stream
-	json := fmt.Sprintf(`{"name":%q,"type":%q,"stream":%q,"attributes":%s}`, name, kind, stream, attributes)
+	json := fmt.Sprintf(`{"name":%q,"type":%q,"stream":%q,"attributes":%s}`, kind+stream, kind, stream, attributes)
 	if _, err := p.Toxics.AddToxicJson(strings.NewReader(json)); err != nil {
 		t.Fatal(err)
 	}
-	return func() {
-		if err := p.Toxics.RemoveToxic(context.Background(), name); err != nil {
-			t.Error(err)
-		}
-	}
 }
+
+// heal puts a proxy that spoils nothing in the place of p, which does not wait
+// for connections that hang, as taking a toxic away does.
+func heal(t testing.TB, p *toxiproxy.Proxy) {
+	t.Helper()
+	p.Stop()
+	newProxy(t, p.Listen, p.Upstream)
+}
+
+const anyPort = "127.0.0.1:0"
 
 // TestFaultRedisMatrix is every other fault of Redis.
 func TestFaultRedisMatrix(t *testing.T) {
@@ -116,7 +118,7 @@ func TestFaultRedisMatrix(t *testing.T) {
 	})
 	t.Run("F5 slow, 30 ms", func(t *testing.T) {
 		server, k := startRedis(t), newIssuer()
-		p := newProxy(t, server.Addr)
+		p := newProxy(t, anyPort, server.Addr)
 		spoil(t, p, "latency", "downstream", `{"latency":30}`)
 		g := newGateway(t, singleClient(t, p.Listen), redisKeys(t), k, func(r *redisRig) { r.timeout = MaxRedisTimeout })
 		for range 20 {
@@ -125,37 +127,36 @@ func TestFaultRedisMatrix(t *testing.T) {
 	})
 	t.Run("F5 slow, 200 ms", func(t *testing.T) {
 		server, k := startRedis(t), newIssuer()
-		p := newProxy(t, server.Addr)
+		p := newProxy(t, anyPort, server.Addr)
 		g := newGateway(t, singleClient(t, p.Listen), redisKeys(t), k, nil)
 		g.uses(t)
-		heal := spoil(t, p, "latency", "downstream", `{"latency":200}`)
+		spoil(t, p, "latency", "downstream", `{"latency":200}`)
 		g.bypasses(t)
 		hits := g.result(resultHit)
 		g.passes(t, names("slow", 20)...)
 		if g.result(resultHit) != hits {
 			t.Error("a Redis that needs 200 ms was waited for")
 		}
-		heal()
+		heal(t, p)
 		g.uses(t)
 		g.logged(t, saysAway)
 		g.logged(t, saysBack)
 	})
 	t.Run("F6 silent drop", func(t *testing.T) {
 		server, k := startRedis(t), newIssuer()
-		p := newProxy(t, server.Addr)
+		p := newProxy(t, anyPort, server.Addr)
 		client := singleClient(t, p.Listen)
 		g := newGateway(t, client, redisKeys(t), k, nil)
 		g.passes(t, "hot")
 		g.uses(t)
-		healUp := spoil(t, p, "timeout", "upstream", `{"timeout":0}`)
-		healDown := spoil(t, p, "timeout", "downstream", `{"timeout":0}`)
+		spoil(t, p, "timeout", "upstream", `{"timeout":0}`)
+		spoil(t, p, "timeout", "downstream", `{"timeout":0}`)
 		g.bypasses(t)
 		g.passes(t, append(names("dropped", 50), "hot")...)
 		if n := client.PoolStats().TotalConns; n > DefaultRedisPoolSize {
 			t.Errorf("%d connections, want %d at most", n, DefaultRedisPoolSize)
 		}
-		healUp()
-		healDown()
+		heal(t, p)
 		g.uses(t)
 	})
 	for name, toxic := range map[string][3]string{
@@ -170,9 +171,9 @@ func TestFaultRedisMatrix(t *testing.T) {
 			server, k, keys := startRedis(t), newIssuer(), redisKeys(t)
 			values := names("value", 200)
 			newGateway(t, singleClient(t, server.Addr), keys, k, patient).passes(t, values...)
-			p := newProxy(t, server.Addr)
+			p := newProxy(t, anyPort, server.Addr)
 			g := newGateway(t, singleClient(t, p.Listen), keys, k, nil)
-			heal := spoil(t, p, toxic[0], toxic[1], toxic[2])
+			spoil(t, p, toxic[0], toxic[1], toxic[2])
 			done := make(chan struct{}) // decide checks that each verdict is the right one
 			for part := range 8 {
 				go func() {
@@ -187,7 +188,7 @@ func TestFaultRedisMatrix(t *testing.T) {
 			if g.result(resultDamaged) > 0 {
 				t.Error("half a value came out of the client as a value")
 			}
-			heal()
+			heal(t, p)
 			g.uses(t)
 		})
 	}
