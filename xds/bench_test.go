@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"runtime/debug"
 	"testing"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"tollgate/keymanager"
@@ -129,11 +131,16 @@ func BenchmarkFirstPush(b *testing.B) {
 			start := time.Now()
 			r := serve(b, c).waitReady()
 			built := time.Since(start)
+			runtime.GC()
+			debug.FreeOSMemory()
+			most := peak()
 			for b.Loop() {
 				k := newCounter(b, r.addr, nil)
 				k.waitFor(n)
 				k.end()
 			}
+			b.ReportMetric(b.Elapsed().Seconds()/float64(b.N), "s")
+			b.ReportMetric(most(), "peak-MB")
 			b.ReportMetric(built.Seconds(), "build-s")
 			b.ReportMetric(heap()-h-catalogHeap, "heap-MB")
 		})
@@ -151,6 +158,12 @@ type counter struct {
 
 func newCounter(b testing.TB, addr string, got chan<- struct{}) *counter {
 	b.Helper()
+	return newNamedCounter(b, addr, "n", got, [kinds]map[string]string{})
+}
+
+// newNamedCounter connects as the node id that has resources already.
+func newNamedCounter(b testing.TB, addr, id string, got chan<- struct{}, has [kinds]map[string]string) *counter {
+	b.Helper()
 	// Windows as wide as Envoy's.
 	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30)),
@@ -164,32 +177,33 @@ func newCounter(b testing.TB, addr string, got chan<- struct{}) *counter {
 	ctx, cancel := context.WithCancel(context.Background())
 	k := &counter{b: b, done: make(chan struct{}), cancel: func() { cancel(); _ = conn.Close() }}
 	for i := range k.all {
-		k.all[i] = make(chan int, 1000000)
+		k.all[i] = make(chan int, 100000)
 	}
-	s, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
+	s, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true},
+		discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResources_FullMethodName, grpc.ForceCodec(skim{}))
 	if err != nil {
 		b.Fatal(err)
 	}
-	node := (&client{id: "n", group: "default"}).node()
+	node := (&client{id: id, group: "default"}).node()
 	for kind := range kinds {
-		if err := s.Send(&discoveryv3.DeltaDiscoveryRequest{Node: node, TypeUrl: kind.url()}); err != nil {
+		if err := s.SendMsg(&discoveryv3.DeltaDiscoveryRequest{Node: node, TypeUrl: kind.url(), InitialResourceVersions: has[kind]}); err != nil {
 			b.Fatal(err)
 		}
 	}
 	go func() {
 		defer close(k.done)
 		for {
-			m, err := s.Recv()
-			if err != nil {
+			var m skimmed
+			if err := s.RecvMsg(&m); err != nil {
 				return
 			}
-			k.bytes += proto.Size(m)
-			kind, _ := kindOf(m.GetTypeUrl())
-			if err := s.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: m.GetTypeUrl(), ResponseNonce: m.GetNonce()}); err != nil {
+			k.bytes += m.bytes
+			kind, _ := kindOf(m.typeURL)
+			if err := s.SendMsg(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: m.typeURL, ResponseNonce: m.nonce}); err != nil {
 				return
 			}
 			select {
-			case k.all[kind] <- len(m.GetResources()):
+			case k.all[kind] <- m.resources:
 			default:
 			}
 			if got != nil && kind == scopes {
@@ -217,4 +231,118 @@ func (k *counter) waitFor(n int) {
 func (k *counter) end() {
 	k.cancel()
 	<-k.done
+}
+
+// skimmed is what a counter reads of a response: what it costs to decode it is
+// Envoy's, not ours.
+type skimmed struct {
+	typeURL, nonce   string
+	resources, bytes int
+}
+
+// skim is the codec of a counter.
+type skim struct{}
+
+// Name implements encoding.Codec.
+func (skim) Name() string { return "proto" }
+
+// Marshal implements encoding.Codec.
+func (skim) Marshal(v any) ([]byte, error) { return proto.Marshal(v.(proto.Message)) }
+
+// Unmarshal implements encoding.Codec.
+func (skim) Unmarshal(data []byte, v any) error {
+	m := v.(*skimmed)
+	m.bytes = len(data)
+	for len(data) > 0 {
+		number, kind, n := protowire.ConsumeTag(data)
+		if n < 0 {
+			return protowire.ParseError(n)
+		}
+		data = data[n:]
+		if kind == protowire.BytesType {
+			value, _ := protowire.ConsumeBytes(data)
+			switch number {
+			case 2: // resources
+				m.resources++
+			case 4:
+				m.typeURL = string(value)
+			case 5:
+				m.nonce = string(value)
+			}
+		}
+		if n = protowire.ConsumeFieldValue(number, kind, data); n < 0 {
+			return protowire.ParseError(n)
+		}
+		data = data[n:]
+	}
+	return nil
+}
+
+// peak watches what this process has from the system, in MB, until it is read.
+func peak() (read func() float64) {
+	stop, result := make(chan struct{}), make(chan float64)
+	go func() {
+		var most uint64
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			most = max(most, m.Sys-m.HeapReleased)
+			select {
+			case <-stop:
+				result <- float64(most) / 1e6
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	return func() float64 {
+		close(stop)
+		return <-result
+	}
+}
+
+// Envoys that come back at once and have everything: what the comparison of
+// what each says it has costs in time and memory.
+func BenchmarkReconnect(b *testing.B) {
+	for _, bb := range []struct{ apis, streams int }{{10000, 50}, {100000, 10}, {100000, 50}} {
+		b.Run(fmt.Sprintf("apis=%d/streams=%d", bb.apis, bb.streams), func(b *testing.B) {
+			c := newCatalog()
+			for i := range bb.apis {
+				c.put(api(fmt.Sprintf("api%06d", i), "http://127.0.0.1:8080/v1"))
+			}
+			c.log = nil
+			r := serve(b, c).waitReady()
+			var has [kinds]map[string]string
+			for k := range kinds {
+				has[k] = r.current(k)
+			}
+			runtime.GC()
+			debug.FreeOSMemory()
+			most := peak()
+			for b.Loop() {
+				var clients []*counter
+				for i := range bb.streams {
+					clients = append(clients, newNamedCounter(b, r.addr, fmt.Sprint("n", i), nil, has))
+				}
+				for _, k := range clients {
+					for _, kind := range []kind{clusters, scopes} { // an empty answer
+						select {
+						case n := <-k.all[kind]:
+							if n != 0 {
+								b.Fatalf("%d resources are sent again", n)
+							}
+						case <-time.After(2 * patience):
+							b.Fatal("no answer")
+						}
+					}
+				}
+				for _, k := range clients {
+					k.end()
+				}
+			}
+			b.ReportMetric(most(), "peak-MB")
+		})
+	}
 }

@@ -193,9 +193,13 @@ func (c *certificates) err() error {
 	return errors.Join(all...)
 }
 
-// log says what is wrong, and shows when each expires.
-func (c *certificates) log(logger *slog.Logger, m *metrics) {
+// log says what is wrong and was not so before (nil = all), and shows when each
+// expires.
+func (c *certificates) log(before *certificates, logger *slog.Logger, m *metrics) {
 	for _, name := range slices.Sorted(maps.Keys(c.problems)) {
+		if before != nil && before.problems[name] == c.problems[name] {
+			continue
+		}
 		logger.Error("certificate not taken; what was good before is used on", "certificate", name,
 			"there_is_one", c.good[name] != nil, "reason", c.problems[name].reason)
 	}
@@ -250,13 +254,14 @@ func (s *Server) SetCertificates(list map[string]Certificate) error {
 		}
 	}
 	s.mu.Lock()
-	next := newCertificates(s.certs, list, s.opts.Now())
+	before := s.certs
+	next := newCertificates(before, list, s.opts.Now())
 	s.certs = next
 	// With the lock held: two calls reach the groups in their order.
 	for _, g := range s.groups {
 		g.submit(delivery{certs: next})
 	}
 	s.mu.Unlock()
-	next.log(s.opts.Logger, s.metrics)
+	next.log(before, s.opts.Logger, s.metrics)
 	return next.err()
 }

@@ -21,6 +21,7 @@ type switchboard struct {
 	target atomic.Value // string
 	mu     sync.Mutex
 	conns  map[net.Conn]bool
+	frozen chan struct{} // closed = nothing is
 	wait   sync.WaitGroup
 }
 
@@ -30,7 +31,8 @@ func newSwitchboard(t *testing.T, target string) *switchboard {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &switchboard{lis: lis, conns: map[net.Conn]bool{}}
+	s := &switchboard{lis: lis, conns: map[net.Conn]bool{}, frozen: make(chan struct{})}
+	close(s.frozen)
 	s.target.Store(target)
 	s.wait.Go(func() {
 		for {
@@ -48,7 +50,7 @@ func newSwitchboard(t *testing.T, target string) *switchboard {
 			s.mu.Unlock()
 			for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
 				s.wait.Go(func() {
-					_, _ = io.Copy(pair[0], pair[1])
+					_, _ = io.Copy(thawed{pair[0], s}, pair[1])
 					_ = pair[0].Close()
 					_ = pair[1].Close()
 				})
@@ -57,10 +59,42 @@ func newSwitchboard(t *testing.T, target string) *switchboard {
 	})
 	t.Cleanup(func() {
 		_ = lis.Close()
+		s.freeze(false)
 		s.to(target)
 		s.wait.Wait()
 	})
 	return s
+}
+
+// thawed is a connection to which nothing is written while the board is frozen.
+type thawed struct {
+	net.Conn
+	s *switchboard
+}
+
+// Write implements io.Writer.
+func (c thawed) Write(p []byte) (int, error) {
+	c.s.mu.Lock()
+	frozen := c.s.frozen
+	c.s.mu.Unlock()
+	<-frozen
+	return c.Conn.Write(p)
+}
+
+// freeze holds back all bytes, like a process that is stopped.
+func (s *switchboard) freeze(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.frozen:
+		if on {
+			s.frozen = make(chan struct{})
+		}
+	default:
+		if !on {
+			close(s.frozen)
+		}
+	}
 }
 
 // to cuts all connections; new ones go to target.

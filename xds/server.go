@@ -55,7 +55,7 @@ func New(o Options) (*Server, error) {
 		large: make(chan struct{}, largeSends), metrics: m, audit: newAudit(o.Logger, o.Now), limits: newLimiter(o.StreamRate, o.StreamBurst, o.Now),
 	}
 	s.certs = newCertificates(nil, o.Certificates, o.Now())
-	s.certs.log(o.Logger, m)
+	s.certs.log(nil, o.Logger, m)
 	for i := range o.Groups {
 		g, err := newGroup(&o.Groups[i], &s.opts, m, s.stated, s.certs)
 		if err != nil {
