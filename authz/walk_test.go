@@ -14,6 +14,7 @@ import (
 func TestRoutes(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Group, o.CatalogWait = "edge", time.Millisecond }).run(t)
 	r.grant(nil)
+	r.settle(t, r.km.SetAPI(petsAPI())) // published for the second time
 	head := r.km.Head().Seq
 	for _, tt := range []struct {
 		name       string
@@ -21,8 +22,9 @@ func TestRoutes(t *testing.T) {
 		extensions map[string]string
 		want       seen
 	}{
-		{"as here", "", map[string]string{"gw": "edge"}, seen{status: 200}},
-		{"older than here", "", map[string]string{"rev": "0"}, seen{status: 200}},
+		{"as here", "", map[string]string{"gw": "edge", "rev": "2"}, seen{status: 200}},
+		{"older than here", "", map[string]string{"rev": "1"}, seen{status: 200}},
+		{"a route of somebody's own", "", map[string]string{"rev": "0"}, seen{status: 200}},
 		{"no api_id", "-", nil, seen{503, "900900", "no_api_id", true}},
 		{"empty api_id", "", map[string]string{"api_id": ""}, seen{503, "900900", "no_api_id", true}},
 		{"no such API, all known", "gone", map[string]string{"rev": "1"}, seen{404, "404", "unknown_api", false}},
