@@ -56,6 +56,7 @@ type StoreConfig struct {
 type KeysConfig struct {
 	TagFile    string `yaml:"tag_file"`
 	PepperFile string `yaml:"pepper_file"`
+	AdminFile  string `yaml:"admin_file"` // credentials of the administrator
 }
 
 // KeyManagerConfig is the HTTP server of the key manager.

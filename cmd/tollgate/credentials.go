@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net"
@@ -30,6 +32,24 @@ func readCredentials(path string) (Credentials, error) {
 	var c Credentials
 	if err := readPrivateJSON(path, &c); err != nil {
 		return Credentials{}, err
+	}
+	if c.ConsumerKey == "" || c.ConsumerSecret == "" {
+		return Credentials{}, fmt.Errorf("%s: consumer_key or consumer_secret is missing", path)
+	}
+	return c, nil
+}
+
+// readSharedCredentials is readCredentials for a file that the operator has put
+// there, which the group may read.
+func readSharedCredentials(path string) (c Credentials, err error) {
+	data, err := readKeyFile(path, true)
+	if err != nil {
+		return c, err
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&c); err != nil {
+		return Credentials{}, fmt.Errorf("%s: %w", path, err)
 	}
 	if c.ConsumerKey == "" || c.ConsumerSecret == "" {
 		return Credentials{}, fmt.Errorf("%s: consumer_key or consumer_secret is missing", path)

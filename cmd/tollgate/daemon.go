@@ -85,7 +85,7 @@ func (d *daemon) openDatabase(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.credentials, err = firstStart(ctx, d.store, d.keys, d.state, d.keyManagerURL(), d.log)
+	d.credentials, err = firstStart(ctx, d.store, d.keys, d.cfg.Keys, d.state, d.keyManagerURL(), d.log)
 	return err
 }
 

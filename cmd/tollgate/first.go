@@ -5,9 +5,11 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 
+	"tollgate/keymanager"
 	"tollgate/keymanager/admin"
 	"tollgate/keymanager/store"
 	"tollgate/keymanager/token"
@@ -19,7 +21,10 @@ import (
 // credential.
 //
 // Files come first: what the database knows of is on disk.
-func firstStart(ctx context.Context, st store.Store, keys *Keys, state *State, server string, log *slog.Logger) (Credentials, error) {
+//
+// A credentials file that the configuration names must exist, and is left as it
+// is: several key managers share it.
+func firstStart(ctx context.Context, st store.Store, keys *Keys, cfg KeysConfig, state *State, server string, log *slog.Logger) (Credentials, error) {
 	known, err := admin.BuiltInClient(ctx, st)
 	if err != nil {
 		return Credentials{}, err
@@ -31,39 +36,60 @@ func firstStart(ctx context.Context, st store.Store, keys *Keys, state *State, s
 	if err := keys.Save(); err != nil {
 		return Credentials{}, err
 	}
-	path := state.Path(fileAdmin)
-	creds, err := adminCredentials(ctx, path, server, st, token.NewMinter(keys.Tags, rand.Reader))
-	if err != nil {
-		return Credentials{}, err
+	if cfg.AdminFile != "" {
+		creds, err := readSharedCredentials(cfg.AdminFile)
+		if err != nil {
+			return Credentials{}, fmt.Errorf("keys.admin_file: %w", err)
+		}
+		creds.Server = server
+		return creds, administrate(ctx, st, keys, creds, cfg.AdminFile, log)
 	}
-	err = admin.Bootstrap(ctx, admin.BootstrapOptions{
+	path := state.Path(fileAdmin)
+	for again := false; ; again = true {
+		creds, fresh, err := adminCredentials(ctx, path, server, st, token.NewMinter(keys.Tags, rand.Reader))
+		if err == nil {
+			err = administrate(ctx, st, keys, creds, path, log)
+		}
+		if fresh && !again && keymanager.KindOf(err) == keymanager.KindConflict {
+			// Another key manager was first with an empty database: its consumer
+			// key is the one now.
+			if err = os.Remove(path); err == nil {
+				continue
+			}
+		}
+		return creds, err
+	}
+}
+
+// administrate makes a credential the administrator's.
+func administrate(ctx context.Context, st store.Store, keys *Keys, creds Credentials, path string, log *slog.Logger) error {
+	err := admin.Bootstrap(ctx, admin.BootstrapOptions{
 		Store: st, Peppers: keys.Peppers, Now: time.Now, Logger: log,
 		Credential: admin.Credential{ConsumerKey: creds.ConsumerKey, Secret: string(creds.ConsumerSecret)},
 	})
 	if err != nil {
-		return Credentials{}, fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("%s: %w", path, err)
 	}
-	return creds, nil
+	return nil
 }
 
 // adminCredentials reads admin.json, or writes a new one.
-func adminCredentials(ctx context.Context, path, server string, st store.Store, minter *token.Minter) (Credentials, error) {
+func adminCredentials(ctx context.Context, path, server string, st store.Store, minter *token.Minter) (creds Credentials, fresh bool, err error) {
 	there, err := exists(path)
 	if err != nil {
-		return Credentials{}, err
+		return Credentials{}, false, err
 	}
-	var creds Credentials
 	if there {
 		if creds, err = readCredentials(path); err != nil || creds.Server == server {
-			return creds, err
+			return creds, false, err
 		}
 	} else {
 		made, err := admin.NewAdminCredential(ctx, st, minter, rand.Reader)
 		if err != nil {
-			return Credentials{}, err
+			return Credentials{}, false, err
 		}
 		creds = Credentials{ConsumerKey: made.ConsumerKey, ConsumerSecret: Secret(made.Secret)}
 	}
 	creds.Server = server
-	return creds, writePrivateJSON(path, creds)
+	return creds, !there, writePrivateJSON(path, creds)
 }

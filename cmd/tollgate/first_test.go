@@ -51,7 +51,7 @@ func (w *firstWorld) keys() *Keys {
 func (w *firstWorld) start() Credentials {
 	w.t.Helper()
 	keys := w.keys()
-	creds, err := firstStart(context.Background(), w.store, keys, w.state, "http://127.0.0.1:9090", newLogger(io.Discard, LogConfig{}))
+	creds, err := firstStart(context.Background(), w.store, keys, KeysConfig{}, w.state, "http://127.0.0.1:9090", newLogger(io.Discard, LogConfig{}))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestFirstStartAfterACrash(t *testing.T) {
 			if err := keys.Save(); err != nil {
 				return err
 			}
-			_, err := adminCredentials(context.Background(), w.state.Path(fileAdmin), "http://127.0.0.1:9090", w.store, token.NewMinter(keys.Tags, rand.Reader))
+			_, _, err := adminCredentials(context.Background(), w.state.Path(fileAdmin), "http://127.0.0.1:9090", w.store, token.NewMinter(keys.Tags, rand.Reader))
 			return err
 		}},
 		{"a half-written file is left", func(w *firstWorld, _ *Keys) error {
@@ -125,7 +125,7 @@ func TestFirstStartRefusesLostKeys(t *testing.T) {
 		if err := os.Rename(w.state.Path(name), w.state.Path("away")); err != nil {
 			t.Fatal(err)
 		}
-		_, err := firstStart(t.Context(), w.store, w.keys(), w.state, "http://127.0.0.1:9090", newLogger(io.Discard, LogConfig{}))
+		_, err := firstStart(t.Context(), w.store, w.keys(), KeysConfig{}, w.state, "http://127.0.0.1:9090", newLogger(io.Discard, LogConfig{}))
 		if err == nil || !strings.Contains(err.Error(), w.state.Path(name)) || !strings.Contains(err.Error(), "holds credentials") {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -147,7 +147,7 @@ func TestFirstStartRefusesLostKeys(t *testing.T) {
 	if err := writePrivateJSON(w.state.Path(fileAdmin), other); err != nil {
 		t.Fatal(err)
 	}
-	_, err := firstStart(t.Context(), w.store, w.keys(), w.state, other.Server, newLogger(io.Discard, LogConfig{}))
+	_, err := firstStart(t.Context(), w.store, w.keys(), KeysConfig{}, w.state, other.Server, newLogger(io.Discard, LogConfig{}))
 	if err == nil || !strings.Contains(err.Error(), "another database") || strings.Contains(err.Error(), "secret\"") {
 		t.Errorf("a credential of another database: %v", err)
 	}

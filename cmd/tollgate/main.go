@@ -67,6 +67,7 @@ func newRoot() *cobra.Command {
 		newMigrateCommand(),
 		newEnvoyCommand(),
 		newCheckConfigCommand(),
+		newKeyFileCommand(),
 		newApplyCommand(),
 		newImportCommand(),
 		newGetCommand(),

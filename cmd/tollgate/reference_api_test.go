@@ -33,11 +33,15 @@ func referenceDaemon(t *testing.T) *daemon {
 	cfg.State.Dir = filepath.Join(dir, "state")
 	cfg.KeyManager.Address, cfg.Ops.Address = "127.0.0.1:0", "127.0.0.1:0"
 	cfg.KeyManager.Issuer = "http://127.0.0.1:9090"
-	d, err := newDaemon(t.Context(), cfg, allRoles, newLogger(io.Discard, cfg.Log))
+	cfg.Redis.Mode, cfg.Redis.Addresses = "single", []string{filepath.Join(dir, "redis.sock")} // nobody connects
+	logs := newLogWriter(io.Discard)
+	t.Cleanup(func() { _ = logs.Close() })
+	d, err := newDaemon(t.Context(), cfg, allRoles, newLogger(logs, cfg.Log))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(d.close)
+	d.metrics.MustRegister(logs)
 	return d
 }
 

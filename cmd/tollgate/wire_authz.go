@@ -29,6 +29,9 @@ func (d *daemon) wireAuthz(c contracts) error {
 	}
 	d.ready.add("authz", c.missing(d.authz.Ready))
 	d.background = append(d.background, task{"authz", d.authz.Run})
+	if small(d.roles) {
+		d.background = append(d.background, task{"memory", balanceMemory})
+	}
 	if s, ok := d.authzListener.(*unixSocket); ok && d.mayTakeOver() {
 		d.background = append(d.background, task{"authz socket", func(ctx context.Context) error { return d.holdSocket(ctx, s) }})
 	}
