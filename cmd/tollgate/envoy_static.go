@@ -62,6 +62,9 @@ func (f *staticFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	if len(cfg.XDS.Groups) > 0 {
+		return errors.New("xds.groups: a static configuration is made from the section gateway; leave the groups out of its file")
+	}
 	opts, err := f.options(cmd.Flags())
 	if err != nil {
 		return err

@@ -56,15 +56,17 @@ func TestEnvoyStatic(t *testing.T) {
 		args []string
 		want string
 	}{
-		"no credentials":    {nil, "admin.json is not there"},
-		"no file":           {[]string{"--apis", filepath.Join(dir, "none")}, "--apis"},
-		"not JSON":          {[]string{"--apis", write("bad.json", "kind: API")}, "tollgate get apis -o json"},
-		"a document":        {[]string{"--apis", write("doc.json", `{"kind":"API","name":"a/1"}`)}, "not an API with its id"},
-		"an unknown field":  {[]string{"--apis", write("new.json", `{"kind":"API","name":"a/1","new":1}`)}, "unknown field"},
-		"clear text":        {[]string{"--apis", list, "--listen", "0.0.0.0:80"}, "--listen is clear text"},
-		"no address":        {[]string{"--apis", list, "--listen", ":80"}, "--listen is not IP:PORT"},
-		"half a pair":       {[]string{"--apis", list, "--cert", "/c"}, "--cert and --key belong together"},
-		"a relative key":    {[]string{"--apis", list, "--cert", "/c", "--key", "k"}, "--key is not an absolute path"},
+		"no credentials":   {nil, "admin.json is not there"},
+		"no file":          {[]string{"--apis", filepath.Join(dir, "none")}, "--apis"},
+		"not JSON":         {[]string{"--apis", write("bad.json", "kind: API")}, "tollgate get apis -o json"},
+		"a document":       {[]string{"--apis", write("doc.json", `{"kind":"API","name":"a/1"}`)}, "not an API with its id"},
+		"an unknown field": {[]string{"--apis", write("new.json", `{"kind":"API","name":"a/1","new":1}`)}, "unknown field"},
+		"clear text":       {[]string{"--apis", list, "--listen", "0.0.0.0:80"}, "--listen is clear text"},
+		"no address":       {[]string{"--apis", list, "--listen", ":80"}, "--listen is not IP:PORT"},
+		"half a pair":      {[]string{"--apis", list, "--cert", "/c"}, "--cert and --key belong together"},
+		"a relative key":   {[]string{"--apis", list, "--cert", "/c", "--key", "k"}, "--key is not an absolute path"},
+		"gateway groups": {[]string{"--apis", list, "--config", write("groups.yaml",
+			"xds: {groups: [{name: edge, hosts: [localhost], listeners: [{address: \"127.0.0.1:8080\"}]}]}\n")}, "xds.groups"},
 		"xds too":           {[]string{"--apis", list, "--xds", "/x"}, "a static configuration has neither"},
 		"a bootstrap error": {[]string{"--apis", list, "--admin", "x"}, "--admin is neither"},
 	} {
