@@ -9,6 +9,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -195,7 +196,10 @@ func (s *Server) await(pid int, log string) error {
 		text, _ := os.ReadFile(log)
 		if strings.Contains(string(text), "Failed listening") || strings.Contains(string(text), "FATAL CONFIG") || strings.Contains(string(text), "Exiting") || time.Now().After(deadline) {
 			s.Kill()
-			return fmt.Errorf("redis-server does not start: %v\n%s", err, text)
+			if err == nil {
+				err = errors.New("another server answers")
+			}
+			return fmt.Errorf("redis-server does not start: %w\n%s", err, text)
 		}
 	}
 }
