@@ -189,7 +189,7 @@ func try[R any](ctx context.Context, c *Client, e *endpoint, call func(context.C
 	}
 	f := failureOf(err)
 	if f.transport && ctx.Err() == nil {
-		c.suspect(e, f.err)
+		c.suspect(e, f.err) //nolint:contextcheck // the probe outlives the call
 	}
 	return answer, f
 }

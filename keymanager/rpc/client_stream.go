@@ -73,7 +73,7 @@ func receive[R, M, N any](ctx context.Context, c *Client, kind method,
 		if streamCtx.Err() != nil {
 			f = failure{err: unavailable(fmt.Errorf("nothing came on the stream for %v", limit)), transport: true}
 		}
-		c.broke(kind, e, f)
+		c.broke(kind, e, f) //nolint:contextcheck // the probe outlives the stream
 		return f.err
 	}
 	stream, err := open(streamCtx, e)

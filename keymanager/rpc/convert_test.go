@@ -225,7 +225,7 @@ func (r random) prefix() netip.Prefix {
 
 var exact = cmp.Options{
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
-	cmp.Comparer(func(a, b time.Time) bool { return a == b }), // also the same to ==
+	cmp.Comparer(func(a, b time.Time) bool { return a == b }), //nolint:staticcheck // also the same to ==, which nouns are compared with
 }
 
 // choices returns v once for each of its fields that is one of several, with

@@ -48,7 +48,7 @@ func statusOf(err error) error {
 	if !known {
 		e, k = errInternal, kinds[keymanager.KindInternal]
 	}
-	detail := &pb.ErrorDetail{Kind: k.kind, Detail: text(e.Detail), ChooseAgain: e == errChooseAgain} //nolint:errorlint // the very value, not one that wraps it
+	detail := &pb.ErrorDetail{Kind: k.kind, Detail: text(e.Detail), ChooseAgain: e == errChooseAgain} // the very value
 	for _, f := range e.Fields {
 		detail.Fields = append(detail.Fields, &pb.FieldError{Path: text(f.Path), Detail: text(f.Detail)})
 	}
