@@ -194,7 +194,7 @@ var optionFlags = map[string]string{
 
 // flagErrors says what is wrong in terms of flags, one thing a line.
 func flagErrors(err error) error {
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // of a join, not of what is in it
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return err
 	}
