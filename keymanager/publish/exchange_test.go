@@ -77,16 +77,6 @@ func shared(t testing.TB, id string, with store.GatewayReports, log *slog.Logger
 	return g
 }
 
-// soon polls until ok.
-func soon(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 30 s: %s", what)
-		}
-	}
-}
-
 // checkSharing has gateways that report to a and somebody who waits at b.
 func checkSharing(t *testing.T, a, b *publish.Gateways) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -95,7 +85,7 @@ func checkSharing(t *testing.T, a, b *publish.Gateways) {
 	first.Phase, first.Group = keymanager.PhaseLive, "eu"
 	report(t, a, first)
 	report(t, a, xds(1, node("n", true, 1)))
-	soon(t, "b knows both", func() bool { return len(b.States()) == 2 })
+	eventually(t, "b knows both", func() bool { return len(b.States()) == 2 })
 	for _, s := range b.States() {
 		if s.Kind == keymanager.GatewayAuthz && (s.ID != "one" || s.Group != "eu" || s.Phase != keymanager.PhaseLive || s.Confirmed != at(1)) ||
 			s.Kind == keymanager.GatewayXDS && (len(s.Nodes) != 1 || s.Nodes[0].ID != "n") {
@@ -114,7 +104,7 @@ func checkSharing(t *testing.T, a, b *publish.Gateways) {
 	first.Confirmed = at(2)
 	report(t, a, first)
 	report(t, a, xds(2, node("n", true, 1))) // Envoy is behind
-	soon(t, "b knows of the Envoy", func() bool {
+	eventually(t, "b knows of the Envoy", func() bool {
 		err := b.Wait(ended(t), at(2))
 		return err != nil && strings.Contains(err.Error(), "an Envoy of xds") && !strings.Contains(err.Error(), "authz")
 	})
@@ -135,7 +125,7 @@ func checkSharing(t *testing.T, a, b *publish.Gateways) {
 	if err := b.Wait(ctx, at(3)); err != nil {
 		t.Errorf("after it has moved: %v", err)
 	}
-	soon(t, "a knows that it has moved", func() bool { return a.Wait(ended(t), at(3)) == nil })
+	eventually(t, "a knows that it has moved", func() bool { return a.Wait(ended(t), at(3)) == nil })
 	if n := len(a.States()); n != 2 {
 		t.Errorf("a knows %d parts, want 2", n)
 	}
@@ -156,7 +146,7 @@ func TestSharedReportsFail(t *testing.T) {
 	with.set(errors.New("away"))
 	g := shared(t, "a", with, log)
 	report(t, g, authz("one", 5))
-	soon(t, "it tries again", func() bool { return with.count() > 3 })
+	eventually(t, "it tries again", func() bool { return with.count() > 3 })
 	if err := g.Wait(ended(t), at(5)); err == nil {
 		t.Error("nobody knows of the others, and yet all have confirmed")
 	}

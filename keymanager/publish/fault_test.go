@@ -103,7 +103,7 @@ func faultNone(t *testing.T) {
 		answered[n] = time.Now()
 		<-tick.C
 	}
-	soon(t, "everybody has everything", func() bool {
+	eventually(t, "everybody has everything", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		for n := range revocations {
@@ -175,14 +175,17 @@ func faultBadRows(t *testing.T) {
 	defer cancel()
 	loaded, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
+		complete := false
 		ended <- node.Watch(follow, keymanager.Position{}, []keymanager.CatalogKind{keymanager.CatalogAPI}, func(c keymanager.Change) error {
 			switch {
-			case c.Type == keymanager.SnapshotEnd:
+			case c.Type == keymanager.SnapshotEnd && !complete:
+				complete = true
 				close(loaded)
-			case c.At != c.After && c.API != nil:
-				changed <- c.API.ID
-			case c.API != nil:
+			case c.API == nil:
+			case !complete:
 				got[string(c.API.ID)] = true
+			case c.At != c.After: // snapshots come again
+				changed <- c.API.ID
 			}
 			return nil
 		})

@@ -100,7 +100,7 @@ func faultStreamCut(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			soon(t, "the log goes on", func() bool { h, err := nodes[0].Head(ctx); return err == nil && h.Seq > before.Seq+2200 })
+			eventually(t, "the log goes on", func() bool { h, err := nodes[0].Head(ctx); return err == nil && h.Seq > before.Seq+2200 })
 			head, err := nodes[0].Head(ctx)
 			if err != nil {
 				t.Fatal(err)
@@ -114,7 +114,7 @@ func faultStreamCut(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, n := range nodes { // both know of it
-				soon(t, "the new epoch is known", func() bool {
+				eventually(t, "the new epoch is known", func() bool {
 					var at keymanager.Position
 					_ = n.Follow(ctx, keymanager.Position{}, func(e keymanager.Event) error { at = e.At; return errCut })
 					return at.Epoch == epoch
@@ -206,16 +206,16 @@ func faultStalledCommit(t *testing.T) {
 		link.StallCommit(at)
 		answer := make(chan error, 1)
 		go func() { answer <- kill(context.WithoutCancel(ctx), stuck, 2*i) }()
-		soon(t, "the commit is stalled", func() bool { return link.Stalls() > 0 })
+		eventually(t, "the commit is stalled", func() bool { return link.Stalls() > 0 })
 		begun := time.Now()
 		if err := kill(ctx, other.Store, 2*i+1); err != nil {
 			t.Errorf("while another is stopped at byte %d: %v", at, err)
 		}
 		worst = max(worst, time.Since(begun))
-		soon(t, "it is heard of", has(2*i+1))
+		eventually(t, "it is heard of", has(2*i+1))
 		link.Heal()
 		if err := <-answer; err == nil {
-			soon(t, "what was committed late is heard of", has(2*i))
+			eventually(t, "what was committed late is heard of", has(2*i))
 		}
 	}
 	if worst > 2*time.Second {
@@ -252,10 +252,10 @@ func faultAfterOutage(t *testing.T) {
 	const rounds = 5
 	for n := range rounds {
 		server.Kill()
-		soon(t, "it is noticed", func() bool { return kill(ctx, node.Store, 1000+n) != nil })
+		eventually(t, "it is noticed", func() bool { return kill(ctx, node.Store, 1000+n) != nil })
 		server.Start()
 		var at keymanager.Position
-		soon(t, "a revocation is answered", func() bool {
+		eventually(t, "a revocation is answered", func() bool {
 			at, err = node.InTx(ctx, func(tx store.Store) error {
 				d := dead(n)
 				return tx.Append(ctx, store.LogEvent{Dead: &d})

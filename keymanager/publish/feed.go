@@ -80,6 +80,13 @@ func (f *feed[T]) view(cursor keymanager.Position) view[T] {
 	return v
 }
 
+// holds returns the head, and whether what follows cursor is held.
+func (f *feed[T]) holds(cursor keymanager.Position) (head keymanager.Position, held bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.head, f.loaded && !f.closed && cursor.Epoch == f.head.Epoch && cursor.Seq >= f.base && cursor.Seq <= f.head.Seq
+}
+
 // append adds what the log holds up to head, and drops what is too old.
 func (f *feed[T]) append(items []item[T], head uint64, beats uint64) {
 	f.mu.Lock()

@@ -46,10 +46,11 @@ type Options struct {
 // Service implements keymanager.Catalog and keymanager.Revocations over the log
 // of a store. Streams wait until Run is running and end when it ends.
 type Service struct {
-	opts      Options
-	events    *feed[store.LogEvent]
-	changes   *feed[keymanager.Change]
-	snapshots snapshots
+	opts    Options
+	events  *feed[store.LogEvent]
+	changes *feed[keymanager.Change]
+	catalog *snapshots[keymanager.Change]
+	dead    *snapshots[store.LogEvent]
 }
 
 // New returns a Service, which does nothing before Run.
@@ -66,10 +67,11 @@ func New(o Options) (*Service, error) {
 	setDefault(&o.Retention, 100_000)
 	setDefault(&o.PruneEvery, time.Minute)
 	return &Service{
-		opts:      o,
-		events:    newFeed[store.LogEvent](o.Keep),
-		changes:   newFeed[keymanager.Change](o.Keep),
-		snapshots: snapshots{free: make(chan struct{}, 1)},
+		opts:    o,
+		events:  newFeed[store.LogEvent](o.Keep),
+		changes: newFeed[keymanager.Change](o.Keep),
+		catalog: newSnapshots[keymanager.Change](),
+		dead:    newSnapshots[store.LogEvent](),
 	}, nil
 }
 

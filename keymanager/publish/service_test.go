@@ -243,7 +243,10 @@ func TestWakes(t *testing.T) {
 // While the store does not answer there are no heartbeats, and nothing is lost.
 func TestStoreAway(t *testing.T) {
 	m := newMemory()
-	s, _ := start(t, quick(m))
+	c := &clock{now: time.Now()}
+	o := quick(m)
+	o.Now = c.Now
+	s, _ := start(t, o)
 	catalog, revocations := watch(t, s, dawn, nil), follow(t, s, dawn)
 	catalog.await(t, "beat@0")
 	revocations.await(t, "beat@0")
@@ -266,6 +269,7 @@ func TestStoreAway(t *testing.T) {
 	}
 
 	m.do(func() { m.fail = keymanager.Errorf(keymanager.KindUnavailable, "away") })
+	c.add(time.Minute) // what was read for the streams before serves no more
 	for name, r := range map[string]*receiver{
 		"at the start":    follow(t, s, dawn),
 		"from the future": follow(t, s, keymanager.Position{Epoch: keymanager.Epoch{1}, Seq: 99}),

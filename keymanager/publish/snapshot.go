@@ -12,19 +12,21 @@ import (
 // after it was read.
 const snapshotAge = 5 * time.Second
 
-// snapshots shares one read of the catalog between streams that start at about
+// snapshots shares one read of everything between streams that start at about
 // the same time, as all do when a key manager starts: the newer streams go on
 // from its position in the log like the first. free is held while the store is
 // read.
-type snapshots struct {
+type snapshots[T any] struct {
 	free  chan struct{}
 	at    keymanager.Position
-	all   []keymanager.Change
+	all   []T
 	taken time.Time
 }
 
+func newSnapshots[T any]() *snapshots[T] { return &snapshots[T]{free: make(chan struct{}, 1)} }
+
 // expire lets go of a snapshot that is too old to be used.
-func (s *snapshots) expire(now time.Time) {
+func (s *snapshots[T]) expire(now time.Time) {
 	select {
 	case s.free <- struct{}{}:
 		if s.old(now) {
@@ -35,52 +37,61 @@ func (s *snapshots) expire(now time.Time) {
 	}
 }
 
-func (s *snapshots) old(now time.Time) bool {
+func (s *snapshots[T]) old(now time.Time) bool {
 	return now.Before(s.taken) || now.Sub(s.taken) > snapshotAge
 }
 
-// catalogSnapshot returns all of the catalog. Its position is that of the feed
-// before the objects are read: they may be newer, then the log repeats them.
-func (s *Service) catalogSnapshot(ctx context.Context) (keymanager.Position, []keymanager.Change, error) {
+// shared returns a snapshot that another stream has taken, or takes one. Its
+// position is that of the feed before the store is read: what is read may be
+// newer, then the log repeats it.
+func shared[T any](ctx context.Context, s *snapshots[T], view func(keymanager.Position) (head keymanager.Position, held bool), now func() time.Time,
+	read func(context.Context) ([]T, error)) (keymanager.Position, []T, error) {
 	select {
-	case s.snapshots.free <- struct{}{}:
-		defer func() { <-s.snapshots.free }()
+	case s.free <- struct{}{}:
+		defer func() { <-s.free }()
 	case <-ctx.Done():
 		return keymanager.Position{}, nil, ctx.Err()
 	}
-	at, now := s.changes.view(keymanager.Position{}).head, s.opts.Now()
-	if shared := &s.snapshots; shared.all != nil && !shared.old(now) && s.changes.view(shared.at).place == held {
-		return shared.at, shared.all, nil
+	taken := now()
+	if _, ok := view(s.at); s.all != nil && !s.old(taken) && ok {
+		return s.at, s.all, nil
 	}
-	all := []keymanager.Change{}
-	err := s.opts.Store.AllTiers(ctx, func(t *keymanager.Tier) error {
-		all = append(all, keymanager.Change{Tier: t})
-		return nil
-	})
+	at, _ := view(keymanager.Position{})
+	all, err := read(ctx)
 	if err != nil {
 		return at, nil, err
 	}
-	err = s.opts.Store.AllAPIs(ctx, func(a *keymanager.API) error {
-		all = append(all, keymanager.Change{API: a})
-		return nil
-	})
-	if err != nil {
-		return at, nil, err
-	}
-	s.snapshots.at, s.snapshots.all, s.snapshots.taken = at, all, now
+	s.at, s.all, s.taken = at, all, taken
 	return at, all, nil
+}
+
+// catalogSnapshot returns all of the catalog.
+func (s *Service) catalogSnapshot(ctx context.Context) (keymanager.Position, []keymanager.Change, error) {
+	return shared(ctx, s.catalog, s.changes.holds, s.opts.Now, func(ctx context.Context) ([]keymanager.Change, error) {
+		all := []keymanager.Change{}
+		err := s.opts.Store.AllTiers(ctx, func(t *keymanager.Tier) error {
+			all = append(all, keymanager.Change{Tier: t})
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		err = s.opts.Store.AllAPIs(ctx, func(a *keymanager.API) error {
+			all = append(all, keymanager.Change{API: a})
+			return nil
+		})
+		return all, err
+	})
 }
 
 // deadSnapshot returns what is refused.
 func (s *Service) deadSnapshot(ctx context.Context) (keymanager.Position, []store.LogEvent, error) {
-	at := s.events.view(keymanager.Position{}).head
-	dead, err := s.opts.Store.LiveDead(ctx, s.opts.Now())
-	if err != nil {
-		return at, nil, err
-	}
-	all := make([]store.LogEvent, len(dead))
-	for i := range dead {
-		all[i] = store.LogEvent{Dead: &dead[i]}
-	}
-	return at, all, nil
+	return shared(ctx, s.dead, s.events.holds, s.opts.Now, func(ctx context.Context) ([]store.LogEvent, error) {
+		dead, err := s.opts.Store.LiveDead(ctx, s.opts.Now())
+		all := make([]store.LogEvent, len(dead))
+		for i := range dead {
+			all[i] = store.LogEvent{Dead: &dead[i]}
+		}
+		return all, err
+	})
 }

@@ -100,7 +100,7 @@ func TestSweeperRuns(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- s.Run(ctx) }()
-	soon(t, "it says that it cannot", func() bool { mu.Lock(); defer mu.Unlock(); return text.Len() > 0 })
+	eventually(t, "it says that it cannot", func() bool { mu.Lock(); defer mu.Unlock(); return text.Len() > 0 })
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)

@@ -107,7 +107,8 @@ func (s *Service) readLog(ctx context.Context, t *tailState) (more bool, err err
 	if now := s.opts.Now(); !now.Before(t.due) {
 		t.beats++
 		t.due = now.Add(s.opts.Heartbeat)
-		s.snapshots.expire(now)
+		s.catalog.expire(now)
+		s.dead.expire(now)
 	}
 	items, last, ok := dense(events, t.at.Seq)
 	lost := !kept || len(events) == 0 && t.promised > t.at.Seq

@@ -97,25 +97,36 @@ func pruned(after uint64) error {
 	return keymanager.Errorf(keymanager.KindPrecondition, "the log is pruned after %d", after)
 }
 
-// LiveDead reads the Dead entries that still matter at t, in order.
+// deadBatch is how many Dead entries are read at a time: there can be very many,
+// and no statement may run long.
+const deadBatch = 10_000
+
+// LiveDead reads the Dead entries that still matter at t, in order. Those that
+// are appended meanwhile may be among them, or not.
 func (s *Store) LiveDead(ctx context.Context, t time.Time) ([]keymanager.Dead, error) {
 	var dead []keymanager.Dead
-	err := s.q.Query(ctx, func(r db.Row) error {
-		var seq int64
-		var body string
-		if err := r.Scan(&seq, &body); err != nil {
-			return err
-		}
-		e, err := decodeEvent(uint64(seq), kindDead, body)
-		if err != nil { // what it ended is refused all the same when it is looked up
-			s.log.ErrorContext(ctx, "stored event cannot be read, and is left out", "seq", seq, "error", err)
+	for last, rows := int64(0), deadBatch; rows == deadBatch; {
+		rows = 0
+		err := s.q.Query(ctx, func(r db.Row) error {
+			var body string
+			if err := r.Scan(&last, &body); err != nil {
+				return err
+			}
+			rows++
+			e, err := decodeEvent(uint64(last), kindDead, body)
+			if err != nil { // what it ended is refused all the same when it is looked up
+				s.log.ErrorContext(ctx, "stored event cannot be read, and is left out", "seq", last, "error", err)
+				return nil
+			}
+			dead = append(dead, *e.Dead)
 			return nil
+		}, `SELECT seq, CAST(body AS TEXT) FROM log_event
+			WHERE kind = 'dead' AND seq > $2 AND (expires_at IS NULL OR expires_at > $1) ORDER BY seq LIMIT $3`, ms(t), last, deadBatch)
+		if err != nil {
+			return nil, failure(err)
 		}
-		dead = append(dead, *e.Dead)
-		return nil
-	}, `SELECT seq, CAST(body AS TEXT) FROM log_event
-		WHERE kind = 'dead' AND (expires_at IS NULL OR expires_at > $1) ORDER BY seq`, ms(t))
-	return dead, failure(err)
+	}
+	return dead, nil
 }
 
 // Prune removes events up to seq. That can take a while, so the head, which every
