@@ -79,6 +79,9 @@ func local(a net.Addr) bool {
 type session struct {
 	identity
 	stream *stream // nil: no first request yet
+	// has is what the Envoy says it has, out of the request that is under way: the
+	// library would keep it as long as the stream lasts.
+	has map[string]string
 }
 
 // callbacks is what the library tells about streams.
@@ -124,9 +127,7 @@ func (s callbacks) OnDeltaStreamClosed(id int64, _ *corev3.Node) {
 // OnStreamDeltaRequest admits the stream by its first request, of whatever
 // kind, and stamps its id into every request: the watch is told nothing else.
 func (s callbacks) OnStreamDeltaRequest(id int64, req *discoveryv3.DeltaDiscoveryRequest) error {
-	s.mu.Lock()
-	ses := s.streams[id]
-	s.mu.Unlock()
+	ses := s.session(id)
 	if ses == nil {
 		return status.Error(codes.PermissionDenied, "a stream that was not admitted")
 	}
@@ -137,24 +138,22 @@ func (s callbacks) OnStreamDeltaRequest(id int64, req *discoveryv3.DeltaDiscover
 		}
 	}
 	req.Node = &corev3.Node{Id: strconv.FormatInt(id, 10)}
+	ses.has, req.InitialResourceVersions = req.GetInitialResourceVersions(), nil
 	return nil
 }
 
 // OnStreamDeltaResponse notes the nonce under which a response goes out.
 func (s callbacks) OnStreamDeltaResponse(id int64, _ *discoveryv3.DeltaDiscoveryRequest, r *discoveryv3.DeltaDiscoveryResponse) {
 	if k, ok := kindOf(r.GetTypeUrl()); ok {
-		st := s.Server.stream(id)
+		st := s.session(id).stream
 		st.log.sending(st, k, r.GetNonce(), proto.Size(r))
 	}
 }
 
-func (s *Server) stream(id int64) *stream {
+func (s *Server) session(id int64) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if ses := s.streams[id]; ses != nil {
-		return ses.stream
-	}
-	return nil
+	return s.streams[id]
 }
 
 // admit checks who is calling: the node and the group of its certificate, a
@@ -190,9 +189,7 @@ func (s *Server) admit(id int64, ses *session, n *corev3.Node) error {
 	st := &stream{id: id, log: g.log, node: n.GetId(), version: version}
 	g.admitted(n.GetId())
 	g.log.open(st)
-	s.mu.Lock()
 	ses.stream = st
-	s.mu.Unlock()
 	s.opts.Logger.Info("Envoy connected", "group", g.Name, "node", st.node, "peer", ses.String(), "from", ses.from, "stream", id, "version", version)
 	return nil
 }

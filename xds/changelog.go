@@ -246,15 +246,16 @@ func (s *Server) CreateDeltaWatch(req *cache.DeltaRequest, _ cache.Subscription,
 	if err != nil {
 		return nil, fmt.Errorf("xds: a request of no stream")
 	}
-	st := s.stream(id)
-	if st == nil {
+	ses := s.session(id)
+	if ses == nil || ses.stream == nil {
 		return nil, fmt.Errorf("xds: a request of no stream")
 	}
 	k, ok := kindOf(req.GetTypeUrl())
 	if !ok {
 		return nil, nil // nothing of the kind is published, and none of them is waited for
 	}
-	return st.log.watch(st, k, req, ch), nil
+	req.InitialResourceVersions, ses.has = ses.has, nil
+	return ses.stream.log.watch(ses.stream, k, req, ch), nil
 }
 
 func (l *changeLog) watch(st *stream, k kind, req *discoveryv3.DeltaDiscoveryRequest, ch chan cache.DeltaResponse) func() {
@@ -270,6 +271,7 @@ func (l *changeLog) watch(st *stream, k kind, req *discoveryv3.DeltaDiscoveryReq
 	if req.GetResponseNonce() != "" {
 		l.answered(st, k, req)
 	}
+	req.InitialResourceVersions = nil
 	f.ch, f.request = ch, req
 	for k := range kinds { // an answer of one kind may set another free
 		l.flush(st, k)

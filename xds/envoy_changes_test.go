@@ -4,6 +4,7 @@ package xds
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -87,9 +88,13 @@ type load struct {
 }
 
 func startLoad(t *testing.T, addr string, perSecond int, next func(i int) string) *load {
+	return startLoadOf(t, &http.Transport{MaxIdleConnsPerHost: 32}, "http://"+addr, perSecond, next)
+}
+
+func startLoadOf(t *testing.T, transport *http.Transport, base string, perSecond int, next func(i int) string) *load {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &load{stop: cancel, seen: map[int]int{}, first: map[int]string{}}
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}}
+	client := &http.Client{Transport: transport}
 	tick := time.NewTicker(time.Second / time.Duration(perSecond))
 	var n atomic.Int64
 	for range 16 {
@@ -101,7 +106,7 @@ func startLoad(t *testing.T, addr string, perSecond int, next func(i int) string
 				case <-tick.C:
 				}
 				path := next(int(n.Add(1)))
-				req, err := http.NewRequest(http.MethodGet, "http://"+addr+path, http.NoBody)
+				req, err := http.NewRequest(http.MethodGet, base+path, http.NoBody)
 				if err != nil {
 					t.Error(err)
 					return
@@ -217,16 +222,30 @@ func TestEnvoyBarrier(t *testing.T) {
 // Changes under load cost no request: neither of the APIs that change, whose
 // back ends are exchanged all the while, nor of those that do not.
 func TestEnvoyChangesUnderLoad(t *testing.T) {
+	t.Run("E36 clear text", func(t *testing.T) { changesUnderLoad(t, nil) })
+	t.Run("E36 https", func(t *testing.T) { changesUnderLoad(t, envoytest.NewCA(t)) })
+}
+
+// changesUnderLoad calls over TLS if there is an authority.
+func changesUnderLoad(t *testing.T, ca *envoytest.CA) {
+	t.Helper()
 	one, two := envoytest.HTTP1(t), envoytest.HTTP1(t)
 	c := newCatalog()
 	for i := range 10 {
 		c.put(api(fmt.Sprintf("stable%d", i), one.URL("")))
 		c.put(api(fmt.Sprintf("change%d", i), one.URL("")))
 	}
-	r := serve(t, c).waitReady()
+	var secure []func(*Options)
+	transport, base := &http.Transport{MaxIdleConnsPerHost: 32}, "http://"
+	if ca != nil {
+		pair := ca.Issue(envoytest.Leaf{DNS: []string{"localhost"}})
+		secure = append(secure, onHTTPS(&ListenerTLS{Certificates: []string{"edge"}}, map[string]Certificate{"edge": pairOf(pair)}))
+		base, transport.TLSClientConfig = "https://", &tls.Config{RootCAs: ca.Pool(), ServerName: "localhost"}
+	}
+	r := serve(t, c, secure...).waitReady()
 	e := r.gatewayOf(t)
 	addr := e.Addr("tcp-0")
-	l := startLoad(t, addr, 500, func(i int) string {
+	l := startLoadOf(t, transport, base+addr, 500, func(i int) string {
 		return fmt.Sprintf("/%s%d/1.0.0/x", []string{"stable", "change"}[i%2], i/2%10)
 	})
 	var last keymanager.Position
@@ -244,8 +263,15 @@ func TestEnvoyChangesUnderLoad(t *testing.T) {
 	if seen := l.end(); seen[200] < 100 || len(seen) != 1 {
 		t.Errorf("answers %v, want only 200: %v", seen, l.first)
 	}
-	must(t, answers(t, e, "/new199/1.0.0/x", 200)())
-	must(t, answers(t, e, "/new100/1.0.0/x", 404)())
+	for path, want := range map[string]int{"/new199/1.0.0/x": 200, "/new100/1.0.0/x": 404} {
+		if ca != nil {
+			if res, _, err := (visit{t: t, addr: addr, ca: ca}).get("localhost", path); err != nil || res.StatusCode != want {
+				t.Errorf("%s: %v, %v", path, res, err)
+			}
+			continue
+		}
+		must(t, answers(t, e, path, want)())
+	}
 	// 10 + 10 + 20 APIs, each with the one cluster that it uses.
 	eventually(t, func() error {
 		clusters := map[string]bool{}

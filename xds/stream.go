@@ -119,7 +119,7 @@ func (l *changeLog) subscribe(st *stream, k kind, has map[string]string) {
 		if e.now.value == nil {
 			continue
 		}
-		if len(has) > 0 && has[e.name] == versionString(e.now.version) {
+		if has, ok := has[e.name]; ok && isVersion(has, e.now.version) {
 			l.accept(k, item{entry: e, sent: e.now})
 			continue
 		}
@@ -293,6 +293,13 @@ func cut(items []item, limit int) []item {
 		}
 	}
 	return items
+}
+
+// isVersion compares without writing the version out: an Envoy that comes back
+// names everything.
+func isVersion(s string, v uint64) bool {
+	n, err := strconv.ParseUint(s, 16, 64)
+	return err == nil && n == v
 }
 
 func versionString(v uint64) string { return strconv.FormatUint(v, 16) }
