@@ -12,6 +12,11 @@ import (
 )
 
 const feedManifest = `
+kind: User
+organization: default
+name: alice
+spec: {}
+---
 kind: API
 organization: default
 name: feed
