@@ -265,7 +265,7 @@ func changesUnderLoad(t *testing.T, ca *envoytest.CA) {
 	}
 	for path, want := range map[string]int{"/new199/1.0.0/x": 200, "/new100/1.0.0/x": 404} {
 		if ca != nil {
-			if res, _, err := (visit{t: t, addr: addr, ca: ca}).get("localhost", path); err != nil || res.StatusCode != want {
+			if res, _, err := (visit{t: t, addr: addr, ca: ca}).get("localhost", path); err != nil || res.status != want {
 				t.Errorf("%s: %v, %v", path, res, err)
 			}
 			continue

@@ -96,7 +96,7 @@ func TestEnvoyIdentity(t *testing.T) {
 			return nil
 		})
 		v := visit{t: t, addr: e.Addr("tcp-0"), ca: edge}
-		if res, _, err := v.get("localhost", "/pets/1.0.0/"); err != nil || res.StatusCode != 200 {
+		if res, _, err := v.get("localhost", "/pets/1.0.0/"); err != nil || res.status != 200 {
 			t.Errorf("%v, %v", res, err)
 		}
 		if strings.Contains(e.Log(), keyOf(t, listener)) {

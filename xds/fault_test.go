@@ -160,7 +160,7 @@ func TestFaultCertificates(t *testing.T) {
 			if n := log.count("certificate not taken"); n != lines+1 {
 				t.Errorf("%d lines for one mistake:\n%s", n-lines, log)
 			}
-			if res, shown, err := v.get("localhost", "/pets/1.0.0/"); err != nil || res.StatusCode != 200 || !bytes.Equal(shown, der(good)) {
+			if res, shown, err := v.get("localhost", "/pets/1.0.0/"); err != nil || res.status != 200 || !bytes.Equal(shown, der(good)) {
 				t.Errorf("%v, %v", res, err)
 			}
 		})

@@ -87,7 +87,8 @@ func ServerOptions(c *tls.Config) []grpc.ServerOption {
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: 30 * time.Second, Timeout: 5 * time.Second,
 			// grpc changes it by up to 10 % for each connection.
-			MaxConnectionAge: rand.N(7*time.Minute) + 11*time.Minute, MaxConnectionAgeGrace: 2 * time.Minute,
+			MaxConnectionAge:      rand.N(7*time.Minute) + 11*time.Minute, //nolint:gosec // nothing secret: it spreads reconnections
+			MaxConnectionAgeGrace: 2 * time.Minute,
 		}),
 	}
 	if c != nil {
