@@ -2,14 +2,16 @@ package xds
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+
+	"tollgate/keymanager"
 )
 
-// metrics of this package. Labels are group, kind of resource and configured
-// certificate: bounded.
+// metrics of this package. Labels are group, phase, kind of resource and
+// configured certificate: bounded.
 type metrics struct {
 	nacks, responses, bytes *prometheus.CounterVec
 	nodes, apis, rejected   *prometheus.GaugeVec
-	expires                 *prometheus.GaugeVec
+	expires, phases         *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -29,11 +31,14 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		expires: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tollgate_xds_certificate_expires_timestamp_seconds", Help: "When the certificate in use expires, in Unix time.",
 		}, []string{"certificate"}),
+		phases: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "tollgate_xds_phase", Help: "1 for the phase that the gateway group is in.",
+		}, []string{"group", "phase"}),
 	}
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.nacks, m.responses, m.bytes, m.nodes, m.apis, m.rejected, m.expires} {
+	for _, c := range []prometheus.Collector{m.nacks, m.responses, m.bytes, m.nodes, m.apis, m.rejected, m.expires, m.phases} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
@@ -53,6 +58,17 @@ func (m *metrics) certificates(c *certificates) {
 	m.expires.Reset()
 	for name, l := range c.good {
 		m.expires.WithLabelValues(name).Set(float64(l.expires.Unix()))
+	}
+}
+
+// phase shows how far the catalog of a group can be trusted.
+func (m *metrics) phase(group string, now keymanager.GatewayPhase) {
+	for _, p := range []keymanager.GatewayPhase{keymanager.PhaseSyncing, keymanager.PhaseLive, keymanager.PhaseStale} {
+		on := 0.0
+		if p == now {
+			on = 1
+		}
+		m.phases.WithLabelValues(group, string(p)).Set(on)
 	}
 }
 

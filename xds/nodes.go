@@ -281,6 +281,9 @@ func (s *Server) report(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		for _, g := range s.groups {
+			s.metrics.phase(g.Name, s.phase(g))
+		}
+		for _, g := range s.groups {
 			if err := s.opts.Gateways.Report(ctx, s.stateOf(g)); err != nil && ctx.Err() == nil {
 				s.opts.Logger.Warn("the key manager does not take the report", "group", g.Name, "error", err)
 			}

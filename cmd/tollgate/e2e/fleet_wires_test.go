@@ -3,6 +3,9 @@
 package e2e
 
 import (
+	"fmt"
+	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -18,8 +21,12 @@ func TestFaultFleetNetwork(t *testing.T) {
 	w := newWorld(t, nil)
 	load := rig.StartLoad(t, 100, w.shots())
 	load.Flows(5, nil)
-	for _, pair := range []struct{ from, to string }{
-		{"keymanager", "postgres"}, {"authz", "redis"}, {"authz", "keymanager"}, {"xds", "keymanager"}, {"envoy", "xds"},
+	for _, pair := range []struct {
+		from, to string
+		felt     func(*world, *testing.T) error // that nothing comes through
+	}{
+		{"keymanager", "postgres", noToken}, {"authz", "redis", redisGivenUp}, {"authz", "keymanager", coldUndecided},
+		{"xds", "keymanager", catalogLost}, {"envoy", "xds", noControlPlane},
 	} {
 		var wires []*rig.Wire
 		for name, wire := range w.Wires {
@@ -35,29 +42,33 @@ func TestFaultFleetNetwork(t *testing.T) {
 			name   string
 			begin  func(*rig.Wire)
 			usable bool // work goes on over it, only slower
+			dead   bool // nothing comes through
 		}{
-			{"a latency of 20 ms", func(w *rig.Wire) { w.Delay(20 * time.Millisecond) }, true},
-			{"a latency of 2 s", func(w *rig.Wire) { w.Delay(2 * time.Second) }, false},
-			{"a black hole", (*rig.Wire).BlackHole, false},
-			{"resets", (*rig.Wire).Reset, false},
-			{"a slow close", func(w *rig.Wire) { w.SlowClose(2 * time.Second) }, true},
-			{"slices", (*rig.Wire).Slice, true},
-			{"nothing there", (*rig.Wire).Cut, false},
+			{"a latency of 20 ms", func(w *rig.Wire) { w.Delay(20 * time.Millisecond) }, true, false},
+			{"a latency of 2 s", func(w *rig.Wire) { w.Delay(2 * time.Second) }, false, false},
+			{"a black hole", (*rig.Wire).BlackHole, false, true},
+			{"resets", (*rig.Wire).Reset, false, true},
+			{"a slow close", func(w *rig.Wire) { w.SlowClose(2 * time.Second) }, true, false},
+			{"slices", (*rig.Wire).Slice, true, false},
+			{"nothing there", (*rig.Wire).Cut, false, true},
 		} {
 			t.Run(pair.from+" to "+pair.to+", "+fault.name, func(t *testing.T) {
 				from := time.Now()
 				for _, wire := range wires {
 					fault.begin(wire)
 				}
-				load.Flows(20, nil)
+				if fault.dead {
+					rig.Eventually(t, "the fault is felt", func() error { return pair.felt(w, t) })
+				}
+				load.Flows(10, nil)
 				if fault.usable {
 					w.issueAndRevoke(t, nil, w.Gateways)
 				}
 				for _, wire := range wires {
 					wire.Heal()
 				}
-				w.issueAndRevoke(t, nil, w.Gateways)
 				load.Flows(5, nil)
+				w.healed(t)
 				load.NoneWrong(from)
 				load.AllRight(from, nil) // these are hot
 				t.Log(load.Summary(from))
@@ -65,4 +76,71 @@ func TestFaultFleetNetwork(t *testing.T) {
 		}
 	}
 	load.End()
+}
+
+// healed waits until a token is issued and revoked everywhere as ever.
+func (w *world) healed(t *testing.T) {
+	t.Helper()
+	rig.Eventually(t, "a token", func() error {
+		if a := w.client.Post(t, "http://"+w.KeyManager+"/oauth2/token", url.Values{"grant_type": {"client_credentials"}}); a.Status != http.StatusOK {
+			return fmt.Errorf("%d %s", a.Status, a.Body)
+		}
+		return nil
+	})
+	w.issueAndRevoke(t, nil, w.Gateways)
+}
+
+// The ways in which a dead wire is felt.
+
+func noToken(w *world, t *testing.T) error {
+	a := w.client.Post(t, "http://"+w.KeyManager+"/oauth2/token", url.Values{"grant_type": {"client_credentials"}})
+	if a.Status != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
+		return fmt.Errorf("a token is answered %d %s", a.Status, a.Body)
+	}
+	return nil
+}
+
+func redisGivenUp(w *world, t *testing.T) error {
+	cold := w.Issue(t, w.client)
+	for i, gateway := range w.Gateways {
+		a, err := rig.Do(http.MethodGet, "http://"+gateway+"/shop/1.0.0/items", "Authorization", "Bearer "+cold)
+		if err != nil || a.Status != http.StatusOK {
+			t.Errorf("a new token without Redis: %d %s %v", a.Status, a.Body, err)
+		}
+		if a, err = rig.Do(http.MethodGet, "http://"+w.Authz[i].Ops+"/metrics"); err != nil || !strings.Contains(a.Body, "\ntollgate_redis_up 0\n") {
+			return fmt.Errorf("%s counts on Redis (%v)", w.Authz[i].Name, err)
+		}
+	}
+	return nil
+}
+
+func coldUndecided(w *world, t *testing.T) error {
+	cold := w.Issue(t, w.client)
+	for _, gateway := range w.Gateways {
+		a, err := rig.Do(http.MethodGet, "http://"+gateway+"/shop/1.0.0/items", "Authorization", "Bearer "+cold)
+		if err != nil || a.Status != http.StatusServiceUnavailable || a.Code() != "900900" {
+			return fmt.Errorf("a new token is answered %d %s %v", a.Status, a.Body, err)
+		}
+	}
+	return nil
+}
+
+func catalogLost(w *world, _ *testing.T) error {
+	for _, n := range w.XDS {
+		a, err := rig.Do(http.MethodGet, "http://"+n.Ops+"/metrics")
+		if err != nil || !strings.Contains(a.Body, `tollgate_xds_phase{phase="STALE"} 1`) {
+			return fmt.Errorf("%s does not know that it has lost the key managers (%v)", n.Name, err)
+		}
+	}
+	return nil
+}
+
+func noControlPlane(w *world, _ *testing.T) error {
+	for _, n := range w.Envoys {
+		a, err := rig.Do(http.MethodGet, "http://"+n.Ops+"/stats?filter=control_plane.connected_state")
+		if err != nil || !strings.Contains(a.Body, "connected_state: 0") {
+			return fmt.Errorf("%s: %s %v", n.Name, a.Body, err)
+		}
+	}
+	return nil
 }
