@@ -24,8 +24,8 @@ type txn struct {
 	now    time.Time
 }
 
-// confirmTime is how long the answer to a write waits for the gateways of this
-// process.
+// confirmTime is how long the answer to a write waits for the gateways, whichever
+// key manager they report to.
 const confirmTime = 250 * time.Millisecond
 
 // maxRaces is how often a write that asked for no revision starts again when
@@ -61,7 +61,7 @@ func (s *server) commit(ctx context.Context, cond Conditions, fn func(tx *txn) e
 	}
 }
 
-// confirm reports whether the gateways of this process use what the log says
+// confirm reports whether the gateways use what the log says
 // up to pos.
 func (s *server) confirm(ctx context.Context, pos keymanager.Position, limit time.Duration) bool {
 	if s.Confirm == nil || pos == (keymanager.Position{}) {

@@ -358,3 +358,32 @@ func TestSQLiteWaitsForTheWriter(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestSQLiteDeadline: what runs on a context without a deadline ends all the
+// same.
+func TestSQLiteDeadline(t *testing.T) {
+	t.Parallel()
+	d := openSQLite(t, filepath.Join(t.TempDir(), "t.db"))
+	const endless = `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n`
+	ended := make(chan error, 2)
+	go func() { ended <- d.QueryRow(t.Context(), endless).Scan(new(int64)) }()
+	go func() {
+		ended <- d.InTx(t.Context(), func(tx Tx) error {
+			_, err := tx.Exec(t.Context(), endless)
+			return err
+		})
+	}()
+	for range 2 {
+		select {
+		case err := <-ended:
+			if !errors.Is(err, ErrUnavailable) {
+				t.Errorf("ended with %v", err)
+			}
+		case <-time.After(10 * DefaultTimeout):
+			t.Fatal("does not end")
+		}
+	}
+	if err := d.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
