@@ -25,7 +25,7 @@ import (
 
 // postgresEnv names a PostgreSQL database of its own for the key manager; SQLite
 // in a file is used without it.
-const postgresEnv = "TOLLGATE_BENCH_POSTGRES"
+const postgresEnv = "BENCH_POSTGRES"
 
 // realKeyManager is a key manager as "tollgate serve keymanager" runs one: the
 // database with durable commits, the reader of its log, the validator, and the
@@ -168,12 +168,16 @@ func (k *realKeyManager) run(ctx context.Context, l net.Listener) error {
 }
 
 // serveKeyManager is the process "bench serve keymanager".
-func serveKeyManager(ctx context.Context, l net.Listener, dir string) error {
+func serveKeyManager(ctx context.Context, l net.Listener, dir string, all bool) error {
 	c, tags, err := readCredentials(dir)
 	if err != nil {
 		return err
 	}
-	k, err := newKeyManager(ctx, dir, tags, c.sample())
+	tokens := c.sample()
+	if all {
+		tokens = c.tokens
+	}
+	k, err := newKeyManager(ctx, dir, tags, tokens)
 	if err != nil {
 		return err
 	}

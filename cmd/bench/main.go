@@ -6,6 +6,7 @@
 //	bench check    Check with every token cached, beside bare grpc-go
 //	bench miss     tokens seen first, and forged ones
 //	bench remote   tokens that Redis has, or the key manager in another process
+//	bench memory   authz as it is shipped, idle and with 100,000 tokens
 //	bench revoke   a revocation answered, until 1 and 100 gateways refuse
 //	bench envoy    the chain Envoy + authz, beside Envoy alone and jwt_authn
 //	bench change   one API changed among 1k, 10k and 100k, until Envoy uses it
@@ -39,7 +40,7 @@ func main() {
 
 func run(ctx context.Context, out io.Writer, args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: bench check|miss|remote|revoke|envoy|change [ROUNDS]")
+		return errors.New("usage: bench check|miss|remote|memory|revoke|envoy|change [ROUNDS]")
 	}
 	if args[0] == "serve" {
 		return serve(ctx, args[1:])
@@ -68,6 +69,8 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 		return benchMiss(ctx, out, creds, rounds)
 	case "remote":
 		return benchRemote(ctx, out, creds, rounds)
+	case "memory":
+		return benchMemory(ctx, out, creds)
 	case "revoke":
 		return benchRevoke(ctx, out, creds)
 	case "envoy":
@@ -75,14 +78,14 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 	case "change":
 		return benchChange(ctx, out, dir)
 	default:
-		return fmt.Errorf("%q is not a benchmark: want check, miss, remote, revoke, envoy or change", args[0])
+		return fmt.Errorf("%q is not a benchmark: want check, miss, remote, memory, revoke, envoy or change", args[0])
 	}
 }
 
 // serve runs one of the servers that are measured, in a process of its own.
 func serve(ctx context.Context, args []string) error {
 	if len(args) != 3 {
-		return errors.New("usage: bench serve bare|authz|keymanager|authz-redis|authz-keymanager SOCKET DIR")
+		return errors.New("usage: bench serve bare|authz|keymanager|keymanager-all|authz-redis|authz-keymanager SOCKET DIR")
 	}
 	l, err := net.Listen("unix", args[1])
 	if err != nil {
@@ -97,7 +100,9 @@ func serve(ctx context.Context, args []string) error {
 	case "authz":
 		return serveAuthz(ctx, l, args[2])
 	case "keymanager":
-		return serveKeyManager(ctx, l, args[2])
+		return serveKeyManager(ctx, l, args[2], false)
+	case "keymanager-all":
+		return serveKeyManager(ctx, l, args[2], true)
 	case "authz-redis":
 		return serveRemote(ctx, l, args[2], keyManager, levelRedis)
 	case "authz-keymanager":

@@ -28,10 +28,13 @@ func processCPU(pid int) float64 {
 }
 
 // residentMB returns the resident set of process pid in MB.
-func residentMB(pid int) float64 {
+func residentMB(pid int) float64 { return statusMB(pid, "VmRSS:") }
+
+// statusMB returns a size of /proc/PID/status in MB.
+func statusMB(pid int, name string) float64 {
 	b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	for line := range bytes.Lines(b) {
-		if rest, ok := bytes.CutPrefix(line, []byte("VmRSS:")); ok {
+		if rest, ok := bytes.CutPrefix(line, []byte(name)); ok {
 			kb, _ := strconv.ParseFloat(string(bytes.Fields(rest)[0]), 64)
 			return kb / 1024
 		}
