@@ -2,7 +2,9 @@ package xds
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"io"
 	"net"
 	"runtime"
 	"runtime/debug"
@@ -12,7 +14,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
 	"tollgate/keymanager"
@@ -180,7 +182,7 @@ func newNamedCounter(b testing.TB, addr, id string, got chan<- struct{}, has [ki
 		k.all[i] = make(chan int, 100000)
 	}
 	s, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true},
-		discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResources_FullMethodName, grpc.ForceCodec(skim{}))
+		discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResources_FullMethodName, grpc.ForceCodecV2(skim{}))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -243,37 +245,48 @@ type skimmed struct {
 // skim is the codec of a counter.
 type skim struct{}
 
-// Name implements encoding.Codec.
+// Name implements encoding.CodecV2.
 func (skim) Name() string { return "proto" }
 
-// Marshal implements encoding.Codec.
-func (skim) Marshal(v any) ([]byte, error) { return proto.Marshal(v.(proto.Message)) }
+// Marshal implements encoding.CodecV2.
+func (skim) Marshal(v any) (mem.BufferSlice, error) {
+	raw, err := proto.Marshal(v.(proto.Message))
+	return mem.BufferSlice{mem.SliceBuffer(raw)}, err
+}
 
-// Unmarshal implements encoding.Codec.
-func (skim) Unmarshal(data []byte, v any) error {
+// Unmarshal implements encoding.CodecV2. It copies nothing but the two names.
+func (skim) Unmarshal(data mem.BufferSlice, v any) error {
 	m := v.(*skimmed)
-	m.bytes = len(data)
-	for len(data) > 0 {
-		number, kind, n := protowire.ConsumeTag(data)
-		if n < 0 {
-			return protowire.ParseError(n)
+	m.bytes = data.Len()
+	r := data.Reader()
+	defer func() { _ = r.Close() }()
+	for r.Remaining() > 0 {
+		tag, err := binary.ReadUvarint(r)
+		if err != nil {
+			return err
 		}
-		data = data[n:]
-		if kind == protowire.BytesType {
-			value, _ := protowire.ConsumeBytes(data)
-			switch number {
-			case 2: // resources
-				m.resources++
-			case 4:
-				m.typeURL = string(value)
-			case 5:
-				m.nonce = string(value)
+		size, err := binary.ReadUvarint(r) // every field of a response is a string or a message
+		if err != nil || tag&7 != 2 {
+			return fmt.Errorf("field %d of type %d: %w", tag>>3, tag&7, err)
+		}
+		switch tag >> 3 {
+		case 4, 5:
+			text := make([]byte, size)
+			if _, err := io.ReadFull(r, text); err != nil {
+				return err
 			}
+			if tag>>3 == 4 {
+				m.typeURL = string(text)
+			} else {
+				m.nonce = string(text)
+			}
+			continue
+		case 2: // resources
+			m.resources++
 		}
-		if n = protowire.ConsumeFieldValue(number, kind, data); n < 0 {
-			return protowire.ParseError(n)
+		if _, err := r.Discard(int(size)); err != nil {
+			return err
 		}
-		data = data[n:]
 	}
 	return nil
 }
