@@ -95,17 +95,7 @@ func TestClientLimits(t *testing.T) {
 		}()
 		h.until(func(f http2.Frame) bool { return f == nil })
 	})
-	t.Run("E15 slow headers", func(t *testing.T) {
-		t.Parallel() // with the next one: each takes ten seconds
-		c := dialTCP(t, g.addr)
-		if _, err := io.WriteString(c, "GET /orders/2.0/x HTTP/1.1\r\nHost: "+host+"\r\nx-slow: "); err != nil {
-			t.Fatal(err)
-		}
-		answer, err := io.ReadAll(c)
-		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 408 ") {
-			t.Errorf("answer %q %v", answer, err)
-		}
-	})
+	// Both take ten seconds, at the same time.
 	pair := envoytest.NewCA(t).Issue(envoytest.Leaf{DNS: []string{host}})
 	secure := newGateway(t, setup{
 		group: func(gr *xds.Group) { gr.Listeners[0].TLS = &xds.ListenerTLS{Certificates: []string{"edge"}} },
@@ -113,13 +103,19 @@ func TestClientLimits(t *testing.T) {
 			o.Certificates = map[string]xds.Certificate{"edge": {CertPEM: pair.Cert, KeyPEM: pair.Key}}
 		},
 	})
-	t.Run("E15 a handshake that never ends", func(t *testing.T) {
-		t.Parallel()
-		c := dialTCP(t, secure.addr)
-		if _, err := c.Write([]byte{22, 3, 1, 2, 0, 1}); err != nil { // the head of a ClientHello
-			t.Fatal(err)
+	slow, shy := dialTCP(t, g.addr), dialTCP(t, secure.addr)
+	_, err := io.WriteString(slow, "GET /orders/2.0/x HTTP/1.1\r\nHost: "+host+"\r\nx-slow: ")
+	must(t, err)
+	_, err = shy.Write([]byte{22, 3, 1, 2, 0, 1}) // the head of a ClientHello
+	must(t, err)
+	t.Run("E15 slow headers", func(t *testing.T) {
+		answer, err := io.ReadAll(slow)
+		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 408 ") {
+			t.Errorf("answer %q %v", answer, err)
 		}
-		if answer, err := io.ReadAll(c); err != nil || len(answer) > 0 {
+	})
+	t.Run("E15 a handshake that never ends", func(t *testing.T) {
+		if answer, err := io.ReadAll(shy); err != nil || len(answer) > 0 {
 			t.Errorf("answer %q %v", answer, err)
 		}
 	})
