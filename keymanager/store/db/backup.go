@@ -15,7 +15,7 @@ func BackupSQLite(ctx context.Context, path, to string) error {
 		return fmt.Errorf("back up the database: %w", err)
 	}
 	// The file is made here, for its mode; SQLite takes one that is empty.
-	f, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // the operator names the file
+	f, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("back up the database: %s exists already", to)
 	}
@@ -41,7 +41,7 @@ func BackupSQLite(ctx context.Context, path, to string) error {
 }
 
 func syncFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0) //nolint:gosec // made above
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ func TestFaultPostgresMore(t *testing.T) {
 	t.Run("F17 restore of an old backup", faultRestored)
 	t.Run("F18 disk full, then free", faultDiskFull)
 	t.Run("F19 refusals of the server", faultRefusals)
+	t.Run("F26 300,000 live revocations", faultManyDead)
 	t.Run("F27 a client with 20,000 tokens is deleted", faultBulk)
 	t.Run("F31 key manager an hour behind", faultClockBehind)
 	t.Run("F61 kill -9 in the middle of each migration", faultMigrationKilled)
@@ -290,6 +291,33 @@ type locked struct {
 }
 
 func (l locked) Write(p []byte) (int, error) { l.mu.Lock(); defer l.mu.Unlock(); return l.to.Write(p) }
+
+// faultManyDead: a snapshot of very many revocations is read within the
+// deadline of a statement, whatever that is.
+func faultManyDead(t *testing.T) {
+	ctx := t.Context()
+	s := openPostgres(t, storetest.Postgres(t), sqlstore.Options{StatementTimeout: time.Second})
+	const all, some = 300_000, 20_000
+	for from := 1; from <= all; from += some {
+		err := s.Exec(ctx, `INSERT INTO log_event (seq, kind, body, expires_at)
+			SELECT n, 'dead', jsonb_build_object('token', lpad(to_hex(n), 32, '0'), 'expires_at', CAST($1 AS BIGINT)), $1 FROM generate_series(CAST($2 AS BIGINT), $3) n`,
+			time.Now().Add(time.Hour).UnixMilli(), from, from+some-1)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	dead, err := s.LiveDead(ctx, time.Now())
+	if err != nil || len(dead) != all {
+		t.Fatalf("%d entries, %v", len(dead), err)
+	}
+	last := keymanager.TokenID{}
+	for _, d := range dead {
+		if d.TokenID.String() <= last.String() && !last.IsZero() {
+			t.Fatalf("%v follows %v", d.TokenID, last)
+		}
+		last = d.TokenID
+	}
+}
 
 // faultBulk: what ends many tokens is one event.
 func faultBulk(t *testing.T) {
