@@ -44,7 +44,8 @@ func (s *Server) receive(cursor *keymanager.Cursor, c keymanager.Change) error {
 	if err := cursor.Accept(c.Mark); err != nil {
 		return err
 	}
-	s.heard.Store(s.opts.Now().UnixNano())
+	now := s.opts.Now()
+	s.heard.Store(&now)
 	switch c.Type {
 	case keymanager.SnapshotBegin:
 		s.snapshot = nil

@@ -318,7 +318,7 @@ func (s *Server) phase(g *group) keymanager.GatewayPhase {
 	default:
 		return keymanager.PhaseSyncing
 	}
-	if s.opts.Now().Sub(time.Unix(0, s.heard.Load())) > s.opts.StaleAfter {
+	if heard := s.heard.Load(); heard == nil || s.opts.Now().Sub(*heard) > s.opts.StaleAfter {
 		return keymanager.PhaseStale
 	}
 	return keymanager.PhaseLive

@@ -29,7 +29,7 @@ type Server struct {
 	delta   deltav3.Server
 	stop    context.CancelFunc
 	stated  chan struct{}
-	heard   atomic.Int64 // of the catalog, Unix nanoseconds
+	heard   atomic.Pointer[time.Time] // when the catalog was, by the monotonic clock; nil = never
 	large   chan struct{}
 
 	snapshot []*keymanager.API // being received; belongs to receive

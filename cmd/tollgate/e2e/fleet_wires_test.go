@@ -60,7 +60,7 @@ func TestFaultFleetNetwork(t *testing.T) {
 				if fault.dead {
 					rig.Eventually(t, "the fault is felt", func() error { return pair.felt(w, t) })
 				}
-				load.Flows(10, nil)
+				load.Flows(10, hot)
 				if fault.usable {
 					w.issueAndRevoke(t, nil, w.Gateways)
 				}
@@ -70,7 +70,7 @@ func TestFaultFleetNetwork(t *testing.T) {
 				load.Flows(5, nil)
 				w.healed(t)
 				load.NoneWrong(from)
-				load.AllRight(from, nil) // these are hot
+				load.AllRight(from, hot)
 				t.Log(load.Summary(from))
 			})
 		}
@@ -128,7 +128,7 @@ func coldUndecided(w *world, t *testing.T) error {
 func catalogLost(w *world, _ *testing.T) error {
 	for _, n := range w.XDS {
 		a, err := rig.Do(http.MethodGet, "http://"+n.Ops+"/metrics")
-		if err != nil || !strings.Contains(a.Body, `tollgate_xds_phase{phase="STALE"} 1`) {
+		if err != nil || !strings.Contains(a.Body, `phase="STALE"} 1`) {
 			return fmt.Errorf("%s does not know that it has lost the key managers (%v)", n.Name, err)
 		}
 	}
