@@ -10,6 +10,7 @@ budget=1740 # seconds in all
 tool=$(mktemp -d)
 trap 'rm -rf "$tool"' EXIT
 go build -o "$tool/bench" ./cmd/bench || exit 1
+go build -o "$tool/tollgate" ./cmd/tollgate || exit 1 # whose memory is measured
 
 # The generator has core 1 for itself; it puts what it measures on core 0.
 pin=()
@@ -38,6 +39,7 @@ all() {
     bounded 420 "bench $part" env GOMAXPROCS=1 "${pin[@]}" "$tool/bench" "$part"
   done
   bounded 120 "bench revoke" "$tool/bench" revoke
+  bounded 150 "bench memory" env BENCH_TOLLGATE="$tool/tollgate" "$tool/bench" memory
   bounded 420 "bench change" "$tool/bench" change
   for pkg in authz authz/cache authz/apis authz/revoked xds keymanager/token keymanager/oauth keymanager/publish keymanager/store/sqlstore; do
     grep -qs '^func Benchmark' "$pkg"/*_test.go || continue
