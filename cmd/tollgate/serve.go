@@ -31,7 +31,7 @@ func newServeCommand() *cobra.Command {
 				return err
 			}
 			logs := newLogWriter(cmd.ErrOrStderr())
-			defer logs.Close()
+			defer func() { _ = logs.Close() }()
 			d, err := newDaemon(cmd.Context(), cfg, r, newLogger(logs, cfg.Log))
 			if errors.Is(err, errStopped) {
 				return nil

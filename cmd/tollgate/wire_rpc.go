@@ -96,7 +96,7 @@ func (k *keyManagers) followAuthorities(ctx context.Context) error {
 			continue
 		}
 		old := k.client.Load()
-		if err := k.connect(); err != nil {
+		if err := k.connect(); err != nil { //nolint:contextcheck // it ends with Close
 			return err
 		}
 		used = now
