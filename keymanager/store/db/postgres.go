@@ -262,7 +262,7 @@ func (p *postgres) withGoose(migrations fs.FS, fn func(*goose.Provider) error) e
 	handle := stdlib.OpenDB(*config)
 	defer func() { _ = handle.Close() }() // what was committed is
 	g, err := goose.NewProvider(goose.DialectPostgres, handle, migrations,
-		goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true))
+		goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true), outOfOrder)
 	if err != nil {
 		return fmt.Errorf("migrations: %w", err)
 	}

@@ -122,7 +122,7 @@ func (d *sqliteDB) Pending(ctx context.Context, migrations fs.FS) (names []strin
 
 // withGoose lends the write connection to the migrations.
 func (d *sqliteDB) withGoose(ctx context.Context, migrations fs.FS, fn func(*goose.Provider) error) error {
-	p, err := goose.NewProvider(goose.DialectSQLite3, d.write, migrations, goose.WithDisableGlobalRegistry(true))
+	p, err := goose.NewProvider(goose.DialectSQLite3, d.write, migrations, goose.WithDisableGlobalRegistry(true), outOfOrder)
 	if err != nil {
 		return fmt.Errorf("migrations: %w", err)
 	}
