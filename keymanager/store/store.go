@@ -320,6 +320,7 @@ type Store interface {
 	Log
 	GatewayReports
 	Audit
+	Usage
 
 	// InTx runs fn in one transaction that is committed when fn returns nil
 	// and rolled back otherwise (or when fn panics). fn must use the Store it

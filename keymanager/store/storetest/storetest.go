@@ -45,6 +45,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Wake", testWake},
 		{"Concurrency", testConcurrency},
 		{"Audit", testAudit},
+		{"Usage", testUsage},
+		{"UsageSums", testUsageSums},
 		{"UnstorableText", testUnstorableText},
 	} {
 		t.Run(c.name, func(t *testing.T) {
