@@ -104,7 +104,13 @@ func grpcTask(name string, g *grpc.Server, drain time.Duration, listeners ...net
 	return task{name, func(ctx context.Context) error {
 		served := make(chan error, len(listeners))
 		for _, l := range listeners {
-			go func() { served <- g.Serve(l) }()
+			go func() {
+				err := g.Serve(l)
+				if errors.Is(err, grpc.ErrServerStopped) { // before it had begun
+					err = nil
+				}
+				served <- err
+			}()
 		}
 		left := len(listeners)
 		var err error
