@@ -46,6 +46,7 @@ func (s *Server) followAll(ctx context.Context) error {
 	g.Go(func() error {
 		s.follow(ctx, "catalog", &s.contact.catalog, func(ctx context.Context) error {
 			return s.catalog.Watch(ctx, s.apis.Start(), []keymanager.CatalogKind{keymanager.CatalogAPI}, func(c keymanager.Change) error {
+				s.contact.catalog.behind = s.contact.log.beyond(c.At)
 				return s.heard(&s.contact.catalog, c.Type, s.apis.Apply(c))
 			})
 		})
@@ -76,10 +77,12 @@ func (s *Server) revocation(e keymanager.Event) error {
 		if own := s.contact.clock(now); own.Before(theirs) {
 			e.Now = own
 		}
+		s.contact.revocations.sent(theirs, s.contact.since(now))
 	}
 	err := s.heard(&s.contact.revocations, e.Type, s.revoked.Apply(e))
 	if err == nil && !theirs.IsZero() { // one that came late tells an old time
 		s.contact.told(theirs, now)
+		s.contact.log.tell(e.At, s.contact.since(now))
 	}
 	return err
 }

@@ -75,3 +75,63 @@ func TestASilentStreamIsLeft(t *testing.T) {
 		t.Error("a stream that never begins is not left")
 	}
 }
+
+// TestAStreamThatFallsBehind: messages that come often enough, but each later
+// than the one before, are no contact.
+func TestAStreamThatFallsBehind(t *testing.T) {
+	const every = 2900 * time.Millisecond // what a heartbeat of each second is let through
+	theirs := time.Unix(1_700_000_000, 0)
+	at := keymanager.Position{Epoch: keymanager.Epoch{1}, Seq: 5}
+	mark := func(t keymanager.MessageType, p keymanager.Position) keymanager.Mark {
+		return keymanager.Mark{Type: t, At: p, After: at}
+	}
+	rigged := func(t *testing.T) (*Server, *clock) {
+		c := newClock()
+		s := newRig(t, func(o *Options) { o.Now = c.Now }).server
+		s.contact.revocations.open(s.contact.since(c.Now()), func(error) {})
+		must(t, s.revocation(keymanager.Event{Mark: mark(keymanager.SnapshotBegin, at)}))
+		must(t, s.revocation(keymanager.Event{Mark: mark(keymanager.SnapshotEnd, at)}))
+		return s, c
+	}
+	t.Run("revocations", func(t *testing.T) {
+		s, c := rigged(t)
+		var late *silenceError
+		for i := range 100 {
+			err := s.revocation(keymanager.Event{Mark: mark(keymanager.Heartbeat, at), Now: theirs.Add(time.Duration(i) * time.Second)})
+			if errors.As(err, &late) {
+				break
+			}
+			must(t, err)
+			c.advance(every)
+		}
+		if late == nil {
+			t.Fatal("heartbeats from three minutes ago are contact")
+		}
+		if was := time.Duration(s.contact.revocations.complete.Load()); was > 2*every {
+			t.Errorf("they were, up to %s", was)
+		}
+		s.contact.revocations.open(s.contact.since(c.Now()), func(error) {})
+		must(t, s.revocation(keymanager.Event{Mark: mark(keymanager.Heartbeat, at), Now: theirs}))
+	})
+	t.Run("catalog", func(t *testing.T) {
+		s, c := rigged(t)
+		h := &s.contact.catalog
+		h.open(s.contact.since(c.Now()), func(error) {})
+		head := at
+		for i := range 10 {
+			after := head
+			head.Seq++
+			must(t, s.revocation(keymanager.Event{Mark: keymanager.Mark{Type: keymanager.Heartbeat, At: head, After: after}, Now: theirs.Add(time.Duration(i) * every)}))
+			h.behind = s.contact.log.beyond(at)
+			must(t, s.heard(h, keymanager.Heartbeat, nil))
+			c.advance(every)
+		}
+		if was := time.Duration(h.complete.Load()); was > 3*every {
+			t.Errorf("a catalog that stands still beside a log that goes on is complete at %s", was)
+		}
+		h.behind = s.contact.log.beyond(head)
+		if must(t, s.heard(h, keymanager.Heartbeat, nil)); time.Duration(h.complete.Load()) != s.contact.since(c.Now()) {
+			t.Error("one that has come up is not")
+		}
+	})
+}

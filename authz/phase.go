@@ -18,6 +18,7 @@ const staleAfter = 3 * time.Second
 type contact struct {
 	started              time.Time
 	catalog, revocations hearing
+	log                  past // by the revocations
 	// theirs is what the key manager's clock showed at started, in Unix
 	// nanoseconds; 0 = it has not told yet.
 	theirs atomic.Int64
