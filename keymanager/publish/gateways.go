@@ -91,8 +91,8 @@ func (g *Gateways) Report(ctx context.Context, s keymanager.GatewayState) error 
 	if s.Kind != keymanager.GatewayAuthz && s.Kind != keymanager.GatewayXDS {
 		wrong = append(wrong, keymanager.FieldError{Path: "/kind", Detail: "must be authz or xds"})
 	}
-	if s.ID == "" || len(s.ID) > maxReportID {
-		wrong = append(wrong, keymanager.FieldError{Path: "/id", Detail: fmt.Sprintf("must be 1 to %d bytes", maxReportID)})
+	if s.ID == "" || len(s.ID) > maxReportID || words(s.ID) != s.ID {
+		wrong = append(wrong, keymanager.FieldError{Path: "/id", Detail: fmt.Sprintf("must be 1 to %d bytes of UTF-8, and none of them zero", maxReportID)})
 	}
 	if len(s.Nodes) > maxNodes {
 		wrong = append(wrong, keymanager.FieldError{Path: "/nodes", Detail: fmt.Sprintf("must be at most %d", maxNodes)})
@@ -101,6 +101,7 @@ func (g *Gateways) Report(ctx context.Context, s keymanager.GatewayState) error 
 		return err
 	}
 	s = clone(s)
+	readable(&s)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s.At = g.opts.Now()
@@ -231,6 +232,30 @@ func (g *Gateways) missing(pos keymanager.Position) (out []string, elsewhere boo
 	}
 	slices.Sort(out)
 	return out, elsewhere
+}
+
+// words makes what a gateway, or an Envoy behind it, says of itself fit for any
+// database: one of its words must not keep the reports of all from being
+// shared.
+func words(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+// readable makes words of every text of a state, which is the caller's own.
+func readable(s *keymanager.GatewayState) {
+	rejected := func(list []keymanager.RejectedResource) {
+		for i := range list {
+			r := &list[i]
+			r.Node, r.Type, r.Name, r.API, r.Reason = words(r.Node), words(r.Type), words(r.Name), keymanager.APIID(words(string(r.API))), words(r.Reason)
+		}
+	}
+	s.Group = words(s.Group)
+	rejected(s.Rejected)
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		n.ID, n.Group, n.Version = words(n.ID), words(n.Group), words(n.Version)
+		rejected(n.Rejected)
+	}
 }
 
 // clone copies a state, so that neither side can change what the other holds.

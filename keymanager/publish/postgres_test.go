@@ -38,6 +38,31 @@ func TestPostgresSharedReports(t *testing.T) {
 	checkSharing(t, shared(t, "a", openPostgres(t, dsn), log), shared(t, "b", openPostgres(t, dsn), log))
 }
 
+// TestPostgresSharedReportOfAnything: one report that says what a database
+// cannot hold does not keep those of all others from being shared.
+func TestPostgresSharedReportOfAnything(t *testing.T) {
+	dsn, log := storetest.Postgres(t), slog.New(slog.DiscardHandler)
+	a, b := shared(t, "a", openPostgres(t, dsn), log), shared(t, "b", openPostgres(t, dsn), log)
+	const odd = "an \x00 and \xff\\u0000"
+	s := authz("odd", 1)
+	s.Group = odd
+	s.Rejected = []keymanager.RejectedResource{{Node: odd, Type: odd, Name: odd, API: odd, Reason: odd}}
+	s.Nodes = []keymanager.NodeState{{ID: odd, Group: odd, Version: odd, Rejected: s.Rejected}}
+	report(t, a, s)
+	report(t, a, authz("plain", 1))
+	for deadline := time.Now().Add(30 * time.Second); len(b.States()) < 2; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("known elsewhere: %v", b.States())
+		}
+		report(t, a, s)
+		report(t, a, authz("plain", 1))
+	}
+	s.ID = "\x00"
+	if err := a.Report(t.Context(), s); keymanager.KindOf(err) != keymanager.KindInvalid {
+		t.Errorf("a report of %q: %v", s.ID, err)
+	}
+}
+
 // counted counts what a key manager asks of the database.
 type counted struct {
 	store.GatewayReports
