@@ -108,7 +108,7 @@ func TestDefaultScopes(t *testing.T) {
 		client credentials
 		want   any
 	}{
-		{"built in: its own", builtIn, "tollgate:admin tollgate:introspect tollgate:publish tollgate:subscribe"},
+		{"built in: its own", builtIn, "tollgate:admin tollgate:introspect tollgate:publish tollgate:subscribe tollgate:validate"},
 		{"given management scopes, no API: none", operator, nil},
 	} {
 		got := r.do(request{auth: []string{tt.client.basic()}, body: ccBody})
