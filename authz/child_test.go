@@ -105,7 +105,7 @@ func startChild(t *testing.T, api *keymanager.API, env []string, command ...stri
 	self, err := os.Executable()
 	must(t, err)
 	argv := append(command, self)
-	c.cmd = exec.Command(argv[0], argv[1:]...) //nolint:gosec // ourselves
+	c.cmd = exec.Command(argv[0], argv[1:]...)
 	c.cmd.Env = append(append(os.Environ(), childEnv+"="+dir), env...)
 	c.cmd.Stderr = os.Stderr
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

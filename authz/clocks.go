@@ -61,9 +61,9 @@ const (
 	skewMax
 )
 
-// tell logs when a clock becomes wrong and when it is right again. What was
+// tellSkew logs when a clock becomes wrong and when it is right again. What was
 // told is taken back at half the bound only: two key managers are never equal.
-func (s *Server) tellSkew(told skewLevel, skew time.Duration) skewLevel {
+func (s *Server) tellSkew(ctx context.Context, told skewLevel, skew time.Duration) skewLevel {
 	level := skewNone
 	switch off := skew.Abs(); {
 	case off > maxSkew, told == skewMax && off > maxSkew/2:
@@ -81,6 +81,6 @@ func (s *Server) tellSkew(told skewLevel, skew time.Duration) skewLevel {
 	case skewMax:
 		text, severity = "the key manager's clock differs too much from the clock here: not ready, and 503 where expiry depends on it; synchronise both", slog.LevelError
 	}
-	s.log.Log(context.Background(), severity, text, "skew", skew.Round(time.Millisecond))
+	s.log.Log(ctx, severity, text, "skew", skew.Round(time.Millisecond))
 	return level
 }

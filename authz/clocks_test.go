@@ -108,7 +108,7 @@ func TestSkewIsToldOnce(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 	told := skewNone
 	for _, seconds := range []float64{0, 1.9, -2.1, 1.5, 2.5, 61, 59, -70, 31, 29, 3, 0.5, 0} {
-		told = r.server.tellSkew(told, time.Duration(seconds*float64(time.Second)))
+		told = r.server.tellSkew(t.Context(), told, time.Duration(seconds*float64(time.Second)))
 	}
 	got := log.String()
 	if told != skewNone || strings.Count(got, "\n") != 4 || strings.Count(got, "level=ERROR") != 1 || strings.Count(got, "level=WARN") != 2 || strings.Count(got, "level=INFO") != 1 {

@@ -153,7 +153,7 @@ func (s *Server) report(ctx context.Context) {
 		at := s.contact.since(now)
 		s.contact.catalog.leave(at)
 		s.contact.revocations.leave(at)
-		told = s.tellSkew(told, s.contact.skew(now))
+		told = s.tellSkew(ctx, told, s.contact.skew(now))
 		state := keymanager.GatewayState{
 			Kind: keymanager.GatewayAuthz, ID: s.id, Group: s.group,
 			Phase: s.phase(now), Confirmed: s.confirmed(), Lag: s.contact.silence(now),

@@ -96,7 +96,7 @@ func TestRemoteCallers(t *testing.T) {
 		client := func(c ...tls.Certificate) credentials.TransportCredentials {
 			return credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: ca.pool, Certificates: c})
 		}
-		old := &tls.Config{MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12, RootCAs: ca.pool, //nolint:gosec // what is refused
+		old := &tls.Config{MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12, RootCAs: ca.pool,
 			Certificates: []tls.Certificate{ca.issue(t, "spiffe://example.org/gateway/edge/e1", nil)}}
 		for _, tt := range []struct {
 			name  string

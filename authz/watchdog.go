@@ -30,7 +30,7 @@ func (s *Server) watch(ctx context.Context) error {
 			ended = make(chan struct{})
 			go func() {
 				defer close(ended)
-				_ = guard(ctx, func(context.Context) error { s.probe(); return nil }) // a panic is no hang
+				_ = guard(ctx, func(ctx context.Context) error { s.probe(ctx); return nil }) // a panic is no hang
 			}()
 		}
 		select {
@@ -52,13 +52,13 @@ func (s *Server) watch(ctx context.Context) error {
 // probe is a decision that asks nobody: it takes every lock that a decision
 // takes, and waits for nothing that a decision may wait for, such as the key
 // manager. Nothing of it is counted.
-func (s *Server) probe() {
+func (s *Server) probe(ctx context.Context) {
 	var r Request
 	if !r.parse("") {
 		r = Request{}
 	}
 	r.API = "probe"
-	d := s.decide(context.Background(), &r, s.now(), s.validator)
+	d := s.decide(ctx, &r, s.now(), s.validator)
 	_ = s.answer(&r, &d)
 	_ = s.revoked.Check(&keymanager.Verdict{TokenID: keymanager.TokenID{1}, Family: keymanager.TokenID{1}, Grant: &keymanager.Grant{}}, r.API)
 	_ = s.tags.Check(keymanager.AccessToken, "probe")

@@ -139,15 +139,15 @@ func TestTheProbeNeedsNobody(t *testing.T) {
 		}
 		return n
 	}
-	r.server.probe()
+	r.server.probe(t.Context())
 	r.run(t)
 	r.km.OnValidate(func(context.Context, keymanager.Query) (*keymanager.Verdict, error) {
 		t.Error("the probe asks the key manager")
 		return nil, errors.New("down")
 	})
-	r.server.probe()
+	r.server.probe(t.Context())
 	c.advance(time.Hour)
-	r.server.probe()
+	r.server.probe(t.Context())
 	if n := counted(); n != 0 {
 		t.Errorf("%d decisions are counted", n)
 	}

@@ -311,7 +311,6 @@ func testLies(t *testing.T) {
 		g := newGateway(t, singleClient(t, server.Addr), keys, k, patient)
 		if lie == nil {
 			admin.Del(t.Context(), at("a"))
-			lie = ""
 			admin.RPush(t.Context(), at("a"), "x")
 		} else if err := admin.Set(t.Context(), at("a"), lie, 0).Err(); err != nil {
 			t.Fatal(err)

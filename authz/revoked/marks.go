@@ -45,9 +45,9 @@ type mark struct {
 // instead of 16.
 type packed struct{ high, low uint32 }
 
-func pack(v int64) packed { return packed{uint32(uint64(v) >> 32), uint32(v)} } //nolint:gosec // its two halves
+func pack(v int64) packed { return packed{uint32(uint64(v) >> 32), uint32(v)} }
 
-func (p packed) value() int64 { return int64(uint64(p.high)<<32 | uint64(p.low)) } //nolint:gosec // as it was
+func (p packed) value() int64 { return int64(uint64(p.high)<<32 | uint64(p.low)) }
 
 func newMarks[K comparable]() *marks[K] { return &marks[K]{seed: maphash.MakeSeed()} }
 
@@ -67,7 +67,7 @@ func (m *marks[K]) has(key K, issued time.Time) bool {
 func (m *marks[K]) put(key K, before int64, expires time.Time) {
 	e := mark{before: pack(before), expires: never}
 	if !expires.IsZero() {
-		e.expires = uint32(min(max(expires.Add(slack).Unix(), 0), never)) //nolint:gosec // within bounds
+		e.expires = uint32(min(max(expires.Add(slack).Unix(), 0), never))
 	}
 	s := &m.shards[maphash.Comparable(m.seed, key)%markShards]
 	old, had := s.byKey[key] // nobody else writes

@@ -26,7 +26,7 @@ func snapshotOf(t *testing.T, s *Set, p keymanager.Position, n int) {
 }
 
 func numbered(i int) (id keymanager.TokenID) {
-	binary.BigEndian.PutUint64(id[:], uint64(i)*0x9e3779b97f4a7c15) //nolint:gosec // spread over all bits
+	binary.BigEndian.PutUint64(id[:], uint64(i)*0x9e3779b97f4a7c15)
 	id[15] = 1
 	return id
 }
@@ -92,7 +92,7 @@ func TestFaultManyRevocations(t *testing.T) {
 		s := New(limit)
 		snapshotOf(t, s, at(10), 0)
 		for i := range 5 * limit {
-			seq := 11 + uint64(i) //nolint:gosec // small
+			seq := 11 + uint64(i)
 			if err := s.Apply(keymanager.Event{Mark: keymanager.Mark{Type: keymanager.Item, At: at(seq), After: at(seq - 1)}, Dead: &keymanager.Dead{TokenID: numbered(i)}}); err != nil {
 				t.Fatal(err)
 			}

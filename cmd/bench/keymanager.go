@@ -92,7 +92,7 @@ func (k *realKeyManager) build(ctx context.Context, log *slog.Logger, tags *toke
 
 // tokenID is the id of the token number i.
 func tokenID(i int) (id keymanager.TokenID) {
-	binary.BigEndian.PutUint64(id[:], uint64(i)+1) //nolint:gosec // not negative
+	binary.BigEndian.PutUint64(id[:], uint64(i)+1)
 	return id
 }
 

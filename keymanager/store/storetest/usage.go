@@ -99,9 +99,9 @@ func testUsageSums(t *testing.T, s store.Store) {
 	q.By, q.Step, q.API = store.UsageByApplication, time.Hour, w.API.ID
 	half := func(at time.Time, p50, p95 time.Duration) store.UsageSum {
 		return store.UsageSum{At: at, Key: string(w.Application.ID), Name: w.Application.Name, Calls: 50, Failed: 5, ServerErrors: 5,
-			RequestBytes: 350, ResponseBytes: 150, P50: p50 * time.Millisecond, P95: p95 * time.Millisecond}
+			RequestBytes: 350, ResponseBytes: 150, P50: p50, P95: p95}
 	}
-	sums(q, store.Page{}, 2, half(hour, 49, 95), half(hour.Add(time.Hour), 50, 96))
+	sums(q, store.Page{}, 2, half(hour, 49*time.Millisecond, 95*time.Millisecond), half(hour.Add(time.Hour), 50*time.Millisecond, 96*time.Millisecond))
 	q.Step, q.API = 0, ""
 	for _, by := range []store.UsageDimension{
 		store.UsageBySubscription, store.UsageByConsumerKey, store.UsageByTier, store.UsageByUser, store.UsageByStatus,
