@@ -164,12 +164,12 @@ func (r *Redis) ask(ctx context.Context, name string) ([]byte, redisResult) {
 	value, err := r.fetch(ctx, name)
 	r.figures.seconds.Observe(r.now().Sub(begun).Seconds())
 	switch {
+	case err == nil && len(value) == 0: // as GETRANGE says that there is none
+		r.breaker.succeeded()
+		return nil, resultMiss
 	case err == nil:
 		r.breaker.succeeded()
 		return value, resultHit
-	case errors.Is(err, redis.Nil):
-		r.breaker.succeeded()
-		return nil, resultMiss
 	case wrongType(err): // somebody else put something else there
 		r.breaker.succeeded()
 		r.damaged()
@@ -192,7 +192,14 @@ func (r *Redis) fetch(ctx context.Context, name string) ([]byte, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
-	return r.client.Get(ctx, name).Bytes()
+	return readValue(ctx, r.client, name).Bytes()
+}
+
+// readValue asks for one value, and for no more of it than a verdict can be: a
+// reply is read into memory as long as it is, and whoever may write to Redis
+// without our key must not be able to exhaust ours.
+func readValue(ctx context.Context, c redis.Cmdable, name string) *redis.StringCmd {
+	return c.GetRange(ctx, name, 0, maxRedisValue)
 }
 
 // damaged tells of a value that is of no use.

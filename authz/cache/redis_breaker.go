@@ -10,8 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 const (
@@ -109,11 +107,7 @@ func (r *Redis) probe(ctx context.Context) error {
 func (r *Redis) look(ctx context.Context, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	err := r.client.Get(ctx, fmt.Sprint(RedisPrefix, "probe:", rand.Uint32())).Err() //nolint:gosec // not a secret
-	if errors.Is(err, redis.Nil) {
-		return nil
-	}
-	return err
+	return readValue(ctx, r.client, fmt.Sprint(RedisPrefix, "probe:", rand.Uint32())).Err() //nolint:gosec // not a secret
 }
 
 // opened tells that Redis is not used, and again while that lasts: what a probe

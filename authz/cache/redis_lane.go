@@ -102,14 +102,14 @@ func (l *lanes) exchange(ctx context.Context, batch []*lookup) {
 	defer cancel()
 	if len(batch) == 1 {
 		q := batch[0]
-		q.value, q.err = l.client.Get(ctx, q.name).Bytes()
+		q.value, q.err = readValue(ctx, l.client, q.name).Bytes()
 		q.done <- struct{}{}
 		return
 	}
 	pipe := l.client.Pipeline()
 	commands := make([]*redis.StringCmd, len(batch))
 	for i, q := range batch {
-		commands[i] = pipe.Get(ctx, q.name)
+		commands[i] = readValue(ctx, pipe, q.name)
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	for i, q := range batch {

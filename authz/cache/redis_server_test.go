@@ -3,6 +3,7 @@
 package cache
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 
@@ -11,7 +12,7 @@ import (
 
 // The user that the documentation gives an authz, and that of a Sentinel.
 const (
-	redisUser    = "user tollgate on >pw resetchannels ~tg1:* +get +set"
+	redisUser    = "user tollgate on >pw resetchannels ~tg1:* +getrange +set"
 	clusterUser  = redisUser + " +cluster|slots +cluster|shards +command"
 	sentinelUser = "user watcher on >pw resetchannels +ping +sentinel|get-master-addr-by-name +sentinel|sentinels +subscribe &+switch-master &+replica-reconf-done"
 )
@@ -19,7 +20,7 @@ const (
 // TestRedisAccess: TLS and a user with few rights are enough, and what is
 // missing is told.
 func TestRedisAccess(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{TLS: true, ACL: []string{redisUser, "user blind on >pw resetchannels ~other:* +get +set"}})
+	server := redistest.Start(t, redistest.Options{TLS: true, ACL: []string{redisUser, "user blind on >pw resetchannels ~other:* +getrange +set"}})
 	for name, tt := range map[string]struct {
 		change func(*RedisServer)
 		logs   string // "" = it works
@@ -110,4 +111,23 @@ func TestClusterNode(t *testing.T) {
 		}
 		return on(cluster.Servers[2]) > 5
 	})
+}
+
+// TestRedisHugeValue: whoever may write to Redis without our key cannot exhaust
+// the memory of those who read.
+func TestRedisHugeValue(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	r := newRedisRig(t, server.Addr, redisKeys(t), always(liveVerdict(1)))
+	q := query("t")
+	const huge = 64 << 20
+	if err := r.client.SetRange(t.Context(), r.keys.current.place(q).name, huge, "x").Err(); err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	r.ask(t, q)
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > huge/4 || r.result(resultDamaged) != 1 {
+		t.Errorf("a look-up allocated %d bytes: %s", n, r.outcomes())
+	}
 }

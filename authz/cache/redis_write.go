@@ -119,7 +119,7 @@ func adviceFor(err error) string {
 	case strings.HasPrefix(text, "OOM"):
 		return "Redis is full: raise maxmemory, or set maxmemory-policy volatile-ttl"
 	case strings.HasPrefix(text, "NOPERM"):
-		return "The user lacks a right: it needs ~" + RedisPrefix + "* +get +set"
+		return "The user lacks a right: it needs ~" + RedisPrefix + "* +getrange +set"
 	case strings.HasPrefix(text, "NOAUTH"), strings.HasPrefix(text, "WRONGPASS"):
 		return "Check the user name and the password"
 	case strings.HasPrefix(text, "READONLY"):

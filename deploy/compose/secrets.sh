@@ -19,7 +19,7 @@ printf 'tollgate-redis-keys 1\ncurrent 1 %s\n' "$(openssl rand -hex 32)" | once 
 openssl rand -hex 24 | once secrets/postgres_password
 printf 'postgres://tollgate:%s@postgres:5432/tollgate?sslmode=disable\n' "$(cat secrets/postgres_password)" | once secrets/dsn
 openssl rand -hex 24 | once secrets/redis_password
-printf 'user default off\nuser tollgate on >%s ~tg1:* resetchannels +get +set +ping\n' "$(cat secrets/redis_password)" | once secrets/redis_acl
+printf 'user default off\nuser tollgate on >%s ~tg1:* resetchannels +getrange +set +ping\n' "$(cat secrets/redis_password)" | once secrets/redis_acl
 
 # The authority of all processes.
 if [ ! -e secrets/ca/ca.crt ]; then
