@@ -31,6 +31,15 @@ const (
 	RouteAPI      = "api_id"
 )
 
+// What the listener's usage log carries beside Envoy's own fields, as custom
+// tags: it has no room for headers or paths.
+const (
+	UsageLog  = "tollgate.usage" // name of the log
+	TagAPI    = "api_id"
+	TagMethod = "method"
+	TagStatus = "status" // HTTP status of the response, decimal; 0 = there was none
+)
+
 // The endpoint subsets of an API's cluster: endpoint metadata
 // envoy.lb {env: production|sandbox}, chosen by HeaderEnv.
 const (

@@ -113,7 +113,7 @@ func hardenedHCM(p *packer, g *Group, listener string, secure bool) *hcmv3.HttpC
 		DelayedCloseTimeout:             seconds(1),
 		StreamErrorOnInvalidHttpMessage: wrapperspb.Bool(false),
 
-		AccessLog:        accessLog(p, g.AccessLog),
+		AccessLog:        accessLogs(p, g),
 		LocalReplyConfig: localReplies(),
 		HttpFilters:      httpFilters(p, secure),
 		RouteSpecifier:   &hcmv3.HttpConnectionManager_ScopedRoutes{ScopedRoutes: scopedRoutes(g.Name + "/" + listener)},
@@ -184,6 +184,14 @@ func adsSource() *corev3.ConfigSource {
 // open it by this path when it is a socket, as under systemd, or a file of
 // another user.
 const stdout = "/dev/stdout"
+
+func accessLogs(p *packer, g *Group) []*accesslogv3.AccessLog {
+	logs := accessLog(p, g.AccessLog)
+	if g.Usage {
+		logs = append(logs, usageLog(p))
+	}
+	return logs
+}
 
 func accessLog(p *packer, path string) []*accesslogv3.AccessLog {
 	log := &accesslogv3.AccessLog{}

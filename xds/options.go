@@ -74,6 +74,10 @@ type Group struct {
 	// AccessLog is the file of the JSON access log, "/dev/stdout" for Envoy's
 	// standard output, "" for none.
 	AccessLog string
+	// Usage has Envoys send a usage record of each call to the cluster
+	// envoy.ClusterAccessLog. Every Envoy of the group must have been started with
+	// it: one that has not refuses the listener.
+	Usage bool
 	// KeyManager is the back end of the token endpoint and its neighbours.
 	KeyManager KeyManager
 	// CAFile holds the certificates that https back ends are verified against

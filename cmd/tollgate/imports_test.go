@@ -43,6 +43,7 @@ var importRules = []importRule{
 	{Package: "keymanager/store/sqlstore", Ours: []string{"keymanager", "keymanager/store", "keymanager/store/db", "keymanager/token", "migrations"}, Outside: slices.Concat(databases, syncTools)},
 	{Package: "keymanager/store/storetest", Ours: []string{"keymanager", "keymanager/store", "keymanager/store/db"}, Outside: []string{"github.com/google/go-cmp", "github.com/jackc/pgx/v5", "pgregory.net/rapid"}},
 	{Package: "keymanager/publish", Ours: []string{"keymanager", "keymanager/store"}, Outside: slices.Concat(metrics, syncTools)},
+	{Package: "keymanager/usage", Ours: []string{"keymanager", "keymanager/store", "envoy"}, Outside: slices.Concat(envoyProtos, grpcStack, metrics, syncTools)},
 	{Package: "keymanager/oauth", Ours: []string{"keymanager", "keymanager/store", "keymanager/token"}, Outside: slices.Concat(metrics, syncTools)},
 	{Package: "keymanager/oauth/oauthtest", Outside: []string{"github.com/google/go-cmp"}},
 	{Package: "keymanager/oauth/oauthtest", Outside: []string{"github.com/google/go-cmp"}},
