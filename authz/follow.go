@@ -79,7 +79,11 @@ func (s *Server) revocation(e keymanager.Event) error {
 		}
 		s.contact.revocations.sent(theirs, s.contact.since(now))
 	}
+	epoch := s.revoked.Position().Epoch
 	err := s.heard(&s.contact.revocations, e.Type, s.revoked.Apply(e))
+	if s.revoked.Position().Epoch != epoch {
+		s.contact.head.Store(0)
+	}
 	if err == nil && !theirs.IsZero() { // one that came late tells an old time
 		s.contact.told(theirs, now)
 		s.contact.log.tell(e.At, s.contact.since(now))

@@ -38,9 +38,13 @@ func (c *contact) silence(now time.Time) time.Duration {
 	return c.since(now) - time.Duration(min(c.catalog.complete.Load(), c.revocations.complete.Load()))
 }
 
-// sees notes the head of the log that a verdict was read at.
-func (c *contact) sees(head uint64) {
-	for have := c.head.Load(); head > have && !c.head.CompareAndSwap(have, head); have = c.head.Load() {
+// sees notes the head of the log that a verdict was read at. One of another
+// epoch than what is known here has numbers that compare with nothing.
+func (c *contact) sees(head, known keymanager.Position) {
+	if head.Epoch != known.Epoch {
+		return
+	}
+	for have := c.head.Load(); head.Seq > have && !c.head.CompareAndSwap(have, head.Seq); have = c.head.Load() {
 	}
 }
 

@@ -137,4 +137,13 @@ func TestLagInEvents(t *testing.T) {
 	if got := r.server.behind(); got != 0 {
 		t.Errorf("%d events behind at the end", got)
 	}
+	r.km.OnValidate(func(context.Context, keymanager.Query) (*keymanager.Verdict, error) {
+		v := *r.grant(nil)
+		v.Head = keymanager.Position{Epoch: keymanager.Epoch{9}, Seq: 1 << 40}
+		return &v, nil
+	})
+	see(t, r.check(t, call{path: envoyPath + "/items", headers: withToken}))
+	if got := r.server.behind(); got != 0 {
+		t.Errorf("%d events behind by a number of another epoch", got)
+	}
 }

@@ -96,7 +96,7 @@ func (s *Server) ask(ctx context.Context, r *Request, d *Decision, validator key
 			d.Reason = unknownVerdict
 			return
 		}
-		s.contact.sees(v.Head.Seq)
+		s.contact.sees(v.Head, s.revoked.Position())
 		since := s.revoked.Check(v, q.API)
 		if since == revoked.Stale && q.Since == (keymanager.Position{}) {
 			q.Since = s.revoked.Newer(v)
