@@ -157,12 +157,19 @@ func strip(r *Request, query string, offered *offer, at place, tags Tags) (s toS
 	return s
 }
 
+// maxLeaks is how many parameters of one name are checked: more are taken out
+// unseen.
+const maxLeaks = 8
+
 func leaks(query, name string, tags Tags) bool {
-	for query != "" {
+	for n := 0; query != ""; {
 		var one string
 		one, query, _ = strings.Cut(query, "&")
-		if k, v, _ := strings.Cut(one, "="); k == name &&
-			(tags.Check(keymanager.AccessToken, v) || tags.Check(keymanager.APIKeyCredential, v)) {
+		k, v, _ := strings.Cut(one, "=")
+		if k != name {
+			continue
+		}
+		if n++; n > maxLeaks || tags.Check(keymanager.AccessToken, v) || tags.Check(keymanager.APIKeyCredential, v) {
 			return true
 		}
 	}

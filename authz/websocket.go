@@ -22,11 +22,19 @@ type offer struct {
 	cut   bool   // rest is not everything that was offered
 }
 
+// maxOffer is how many subprotocols are looked at. No client offers so many: a
+// longer list costs more time than all the rest of a decision, and is left out
+// as a whole.
+const maxOffer = 32
+
 // readOffer takes a list of subprotocols apart (RFC 6455 section 11.3.4). A
 // credential of ours that is not announced is left out of the rest too.
 func readOffer(list string, tags Tags) (o offer) {
 	if list == "" {
 		return o
+	}
+	if strings.Count(list, ",") >= maxOffer {
+		return offer{cut: true}
 	}
 	var rest []string
 	marked := false

@@ -51,6 +51,9 @@ func TestTokenAmongSubprotocols(t *testing.T) {
 		{"token without mark", "api-pets", "/pets", offer(goodToken), 401, "", false},
 		{"not ours", "api-pets", "/pets", offer(mark + ", tgat_bad"), 401, "", false},
 		{"an API key", "api-pets", "/pets", offer(mark + ", " + goodKey), 401, "", false},
+		{"more than anybody offers", "api-pets", "/pets", offer(strings.Repeat("x,", maxOffer) + mark + ", " + goodToken), 401, "", false},
+		{"more than anybody offers, beside a token", "api-pets", "/pets", append(offer(strings.Repeat("x,", 10_000)+goodToken), withToken...), 200, "-", false},
+		{"as many as are looked at", "api-pets", "/pets", offer(mark + "," + goodToken + strings.Repeat(",x", maxOffer-2)), 200, "x" + strings.Repeat(", x", maxOffer-3), false},
 		{"no offer", "api-pets", "/pets", withToken, 200, "", false},
 		{"a protocol alone", "api-pets", "/pets", append(offer("chat.v1"), withToken...), 200, "", false},
 		{"ours, but not announced", "api-pets", "/pets", append(offer("chat.v1, "+goodKey), withToken...), 200, "chat.v1", false},
@@ -81,5 +84,28 @@ func TestTokenAmongSubprotocols(t *testing.T) {
 				t.Errorf("the client is told %v", added)
 			}
 		})
+	}
+}
+
+// countingTags counts what is checked: each is a keyed digest.
+type countingTags struct{ n *int }
+
+func (c countingTags) Check(keymanager.CredentialKind, string) bool { *c.n++; return false }
+
+// TestCredentialsLookedFor: however much a client sends, little of it is
+// checked, and what is not checked does not go on.
+func TestCredentialsLookedFor(t *testing.T) {
+	n := 0
+	if o := readOffer(strings.Repeat(goodToken+",", 400), countingTags{&n}); !o.cut || o.rest != "" || o.count != 0 {
+		t.Errorf("of too many subprotocols %+v remains", o)
+	}
+	if !leaks(strings.Repeat("access_token="+goodToken+"&", 400), "access_token", countingTags{&n}) {
+		t.Error("too many parameters go on")
+	}
+	if leaks(strings.Repeat("access_token=x&", maxLeaks)+strings.Repeat("q=x&", 400), "access_token", countingTags{&n}) {
+		t.Error("a back end's own parameters are taken out")
+	}
+	if n > 4*maxLeaks {
+		t.Errorf("%d checks", n)
 	}
 }
