@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"tollgate/envoy/bootstrap"
 	"tollgate/envoy/envoytest"
 	"tollgate/keymanager"
@@ -25,6 +27,9 @@ func (r *running) gatewayOf(t *testing.T, change ...func(*envoytest.Options)) *e
 	t.Helper()
 	authz := envoytest.NewAuthz(t)
 	authz.Allow(envoytest.OK())
+	r.mu.Lock()
+	r.listener = func(m proto.Message) { envoytest.WaitForAuthz(t, m) }
+	r.mu.Unlock()
 	o := envoytest.Options{XDS: r.addr, Authz: authz.Path(), Listeners: []string{"tcp-0"}}
 	for _, fn := range change {
 		fn(&o)

@@ -49,6 +49,8 @@ type setup struct {
 	// rewrite changes each resource on its way to Envoy: to see what Envoy would
 	// do with what xds never pushes.
 	rewrite func(proto.Message)
+	// inTime lets Envoy wait for authz no longer than it does elsewhere.
+	inTime  bool
 	options func(*xds.Options)
 	apis    func(backends map[string]*envoytest.Backend) []*keymanager.API
 }
@@ -76,7 +78,14 @@ func newGateway(t *testing.T, s setup) *gateway {
 	if s.options != nil {
 		s.options(&options)
 	}
-	socket := serveXDS(t, options, s.rewrite)
+	socket := serveXDS(t, options, func(m proto.Message) {
+		if !s.inTime {
+			envoytest.WaitForAuthz(t, m)
+		}
+		if s.rewrite != nil {
+			s.rewrite(m)
+		}
+	})
 	g.envoy = envoytest.Start(t, envoytest.Options{
 		XDS: socket, Authz: g.authz.Path(), Listeners: []string{listener}, Bootstrap: s.bootstrap,
 	})

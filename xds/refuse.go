@@ -128,6 +128,7 @@ func (g *group) refuseTable(r refusal, dirty map[*segment]bool) []move {
 		g.setLive(mb, mb.good, dirty)
 		mb.waits, mb.moving = true, true
 		g.moving[mb] = true
+		g.reopen(mb)
 		if !slices.Contains(s.trials, mb) {
 			s.trials = append(s.trials, mb)
 		}
@@ -135,6 +136,17 @@ func (g *group) refuseTable(r refusal, dirty map[*segment]bool) []move {
 	}
 	s.trial, g.trying[s] = nil, true
 	return out
+}
+
+// reopen keeps back what is not confirmed yet until the member has settled
+// again: Envoys have answered for its change, but none uses it.
+func (g *group) reopen(mb *member) {
+	if len(g.marks) == 0 || slices.Contains(mb.marks, g.marks[0]) {
+		return
+	}
+	m := g.marks[0]
+	m.open++
+	mb.marks = append(mb.marks, m)
 }
 
 // fallBack returns a member to what was last accepted.

@@ -187,7 +187,8 @@ type running struct {
 	// rewrite changes resources on their way: to see what Envoy does with what is
 	// never published.
 	rewrite   func(kind, proto.Message)
-	resources int // sent, removals included
+	listener  func(proto.Message) // changes listeners, before rewrite
+	resources int                 // sent, removals included
 	responses int
 }
 
@@ -203,15 +204,20 @@ func (s sending) SendMsg(m any) error {
 		s.r.mu.Lock()
 		s.r.responses++
 		s.r.resources += len(d.GetResources()) + len(d.GetRemovedResources())
-		if s.r.rewrite != nil {
-			k, _ := kindOf(d.GetTypeUrl())
+		k, _ := kindOf(d.GetTypeUrl())
+		if s.r.rewrite != nil || k == listeners && s.r.listener != nil {
 			for _, res := range d.GetResources() {
 				inner, err := res.GetResource().UnmarshalNew()
 				if err != nil {
 					s.r.t.Error(err)
 					continue
 				}
-				s.r.rewrite(k, inner)
+				if s.r.listener != nil {
+					s.r.listener(inner)
+				}
+				if s.r.rewrite != nil {
+					s.r.rewrite(k, inner)
+				}
 				if err := res.GetResource().MarshalFrom(inner); err != nil {
 					s.r.t.Error(err)
 				}
