@@ -327,7 +327,7 @@ func TestTwoEnvoysOfOneID(t *testing.T) {
 		return n
 	}
 	eventually(t, func() error {
-		if n := row(); !n.Connected || len(n.Rejected) > 0 {
+		if n := row(); !n.Connected || len(n.Rejected) > 0 || n.Acknowledged.Seq != 1 {
 			return fmt.Errorf("row %+v", n)
 		}
 		return nil
