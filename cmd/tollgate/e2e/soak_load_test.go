@@ -242,11 +242,14 @@ func (l *soakLoad) get(gateway int, path, token string) (answer, error) {
 
 // want returns the answers that are right.
 func (l *soakLoad) want(kind int, token *soakToken, item *soakItem, begun, end time.Time) []answer {
-	invalid := answer{401, "900901"}
+	refused := []answer{{401, "900901"}}
 	if token == nil {
-		return []answer{invalid}
+		return refused
 	}
-	live, dead := token.state(l.s, begun, end)
+	live, dead, expires := token.state(l.s, begun, end)
+	if expires { // 900901 once it is swept
+		refused = append(refused, answer{401, "900903"})
+	}
 	yes := []answer{{200, ""}}
 	switch kind {
 	case callScope:
@@ -257,15 +260,14 @@ func (l *soakLoad) want(kind int, token *soakToken, item *soakItem, begun, end t
 	switch {
 	case live:
 		return yes
-	case dead && (item == nil || slices.Contains(yes, answer{404, "404"})): // no API, no question of tokens
-		if item != nil {
-			return append(slices.Clone(yes), invalid)
-		}
-		return []answer{invalid}
+	case dead && item == nil:
+		return refused
+	case dead && slices.Contains(yes, answer{404, "404"}): // no API, no question of tokens
+		return append(refused, answer{404, "404"})
 	case dead:
-		return []answer{invalid}
+		return refused
 	default:
-		return append(slices.Clone(yes), invalid)
+		return append(slices.Clone(yes), refused...)
 	}
 }
 

@@ -42,15 +42,15 @@ type soakToken struct {
 }
 
 // state tells whether a call that took from … to must be let through, or
-// refused; neither while that changes.
-func (k *soakToken) state(s *soak, from, to time.Time) (live, dead bool) {
+// refused; neither while that changes. It may be refused as expired, if expires.
+func (k *soakToken) state(s *soak, from, to time.Time) (live, dead, expires bool) {
 	k.mu.Lock()
 	ending, ended := k.ending, k.ended
 	k.mu.Unlock()
 	const margin = 2 * time.Second // the key manager's idea of the second it was issued in
 	live = to.Before(k.asked.Add(soakTokenLife-margin)) && (ending.IsZero() || to.Before(ending))
 	dead = from.After(k.issued.Add(soakTokenLife+margin)) || !ended.IsZero() && s.settled(ended, from)
-	return live, dead
+	return live, dead, !to.Before(k.asked.Add(soakTokenLife - margin))
 }
 
 // saw keeps that a gateway let the token through, and how long after its
