@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"bytes"
 	"hash/maphash"
 	"sync/atomic"
 
@@ -44,7 +45,7 @@ func (c *replies) of(d *Decision) *reply {
 	if have := place.Load(); have != nil && have.to == to {
 		return have.reply
 	}
-	made := &allowedReply{to, newReply(d.ok())}
+	made := &allowedReply{to, newReply(bytes.Clone(d.ok()))} // without the room it was written in
 	place.Store(made)
 	return made.reply
 }

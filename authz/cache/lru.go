@@ -102,8 +102,7 @@ func (c *LRU) Validate(ctx context.Context, q keymanager.Query) (*keymanager.Ver
 	if err != nil || v == nil {
 		return nil, err
 	}
-	c.put(s, &key, v)
-	return v, nil
+	return c.put(s, &key, v), nil
 }
 
 func (s *shard) get(key *Key, since keymanager.Position, now time.Duration) *keymanager.Verdict {
@@ -123,13 +122,14 @@ func (s *shard) get(key *Key, since keymanager.Position, now time.Duration) *key
 
 // put remembers what the facts allow: an active credential for long, a refusal
 // for a few seconds, and nothing of a verdict that decides nothing. A verdict
-// older than the one that is there does not replace it.
-func (c *LRU) put(s *shard, key *Key, v *keymanager.Verdict) {
+// older than the one that is there does not replace it. What is returned says the
+// same as v, with the grant that others have.
+func (c *LRU) put(s *shard, key *Key, v *keymanager.Verdict) *keymanager.Verdict {
 	other, ttl, expires := &c.negative[0], c.ttl, v.ExpiresAt
 	switch v.Reason {
 	case keymanager.ReasonActive:
 	case keymanager.ReasonUnknown:
-		return
+		return v
 	default: // expiry does not bound it: it may be the reason
 		s, other, ttl, expires = other, s, c.negTTL, time.Time{}
 	}
@@ -138,16 +138,17 @@ func (c *LRU) put(s *shard, key *Key, v *keymanager.Verdict) {
 	now := c.now()
 	life := lifetime(now, ttl, key, expires)
 	if life <= 0 {
-		return
+		return v
 	}
 	e.until = now.Sub(c.started) + life
 	if old, found := s.entries.Peek(*key); found && newer(old.verdict.Head, v.Head) {
-		return
+		return &e.verdict
 	}
 	s.entries.Add(*key, e)
 	if old, found := other.entries.Peek(*key); found && newer(v.Head, old.verdict.Head) {
 		other.entries.Remove(*key)
 	}
+	return &e.verdict
 }
 
 // newer reports whether a was read after b in the same epoch.

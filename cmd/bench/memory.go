@@ -1,14 +1,18 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"tollgate/envoy"
@@ -36,9 +40,9 @@ func benchMemory(ctx context.Context, out io.Writer, c *credentials) error {
 		return err
 	}
 	defer keyManager.stop()
-	s := &server{socket: filepath.Join(c.dir, "shipped.sock")}
+	s, ops := &server{socket: filepath.Join(c.dir, "shipped.sock")}, freeAddress()
 	config := fmt.Sprintf("state: {dir: %q}\nkeys: {tag_file: %q}\nrpc: {servers: [%q]}\nauthz: {socket: %q}\nops: {address: %q}\n",
-		filepath.Join(c.dir, "state"), c.tagKeyFile(), keyManager.socket, s.socket, freeAddress())
+		filepath.Join(c.dir, "state"), c.tagKeyFile(), keyManager.socket, s.socket, ops)
 	file := filepath.Join(c.dir, "authz.yaml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return err
@@ -53,7 +57,14 @@ func benchMemory(ctx context.Context, out io.Writer, c *credentials) error {
 		return err
 	}
 	fmt.Fprintln(out, "\nresident memory of \"tollgate serve authz\"")
-	fmt.Fprintf(out, "  idle, after the first calls: %.0f MB (%.0f MB of it not files)\n", residentMB(s.pid()), statusMB(s.pid(), "RssAnon:"))
+	resident := func(what string) {
+		fmt.Fprintf(out, "  %-36s %.0f MB (%.0f MB of it not files)\n", what+":", residentMB(s.pid()), statusMB(s.pid(), "RssAnon:"))
+	}
+	calm := func() error { return pause(ctx, 8*time.Second) }
+	if err := calm(); err != nil {
+		return err
+	}
+	resident("idle, after the first calls")
 	for part := range 20 { // each window goes around its part more than once
 		size := len(payloads) / 20
 		o := window(s, payloads[part*size:(part+1)*size], 64, envoy.HeaderApplication)
@@ -62,8 +73,44 @@ func benchMemory(ctx context.Context, out io.Writer, c *credentials) error {
 			return err
 		}
 	}
-	fmt.Fprintf(out, "  %d verdicts cached: %.0f MB (%.0f MB of it not files)\n", len(c.tokens), residentMB(s.pid()), statusMB(s.pid(), "RssAnon:"))
+	n, err := cachedVerdicts(ctx, ops)
+	if err != nil {
+		return err
+	}
+	resident(fmt.Sprintf("%d verdicts cached, at full load", n))
+	if err := calm(); err != nil {
+		return err
+	}
+	resident(fmt.Sprintf("%d verdicts cached, then idle", n))
 	return nil
+}
+
+// cachedVerdicts reads from the metrics how many verdicts authz holds.
+func cachedVerdicts(ctx context.Context, ops string) (int, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+ops+"/metrics", nil)
+	if err != nil {
+		return 0, err
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return 0, err
+	}
+	defer answer.Body.Close()
+	for lines := bufio.NewScanner(answer.Body); lines.Scan(); {
+		if n, ok := strings.CutPrefix(lines.Text(), `tollgate_authz_cache_entries{level="lru"} `); ok {
+			return strconv.Atoi(n)
+		}
+	}
+	return 0, errors.New("the metrics of authz do not say how many verdicts it holds")
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }
 
 // freeAddress returns an address that nobody listens on.

@@ -68,15 +68,6 @@ func TestConfigForRoles(t *testing.T) {
 	}
 }
 
-// The room between two collections does not grow with what is live.
-func TestGCPercent(t *testing.T) {
-	for live, want := range map[uint64]int{0: 400, 1 << 20: 400, 6 << 20: 400, 12 << 20: 200, 24 << 20: 100, 32 << 20: 75, 1 << 30: 50} {
-		if got := gcPercent(live); got != want {
-			t.Errorf("%d MiB live: %d, want %d", live>>20, got, want)
-		}
-	}
-}
-
 // The key files of a deployment are made once, fit what reads them, and rotate.
 func TestKeyFiles(t *testing.T) {
 	dir := t.TempDir() + "/secrets"

@@ -31,16 +31,25 @@ func tuneMemory(r roles) {
 
 func small(r roles) bool { return r == roles{authz: true} }
 
-// The room of a small process between two collections: what it allocates in a
-// tenth of a second under full load, whatever is live.
+// The room of a small process between two collections. It is what the process
+// allocates in a while at the rate of the last second, so that one that has
+// nothing to do stays small, and one that is busy does not collect all the time.
+// Marking takes a millisecond for a megabyte that is live: with that much time
+// between two collections it takes a thirtieth of one core.
 const (
-	smallRoom    = 24 << 20
-	minGCPercent = 50
-	maxGCPercent = 400
+	leastRoom = 4 << 20
+	mostRoom  = 24 << 20
+
+	leastPause  = 0.15     // seconds between two collections
+	liveASecond = 30 << 20 // bytes: each of them is a second more
+
+	quietRate  = 256 << 10 // bytes allocated in a second, by one that has nothing to do
+	quietTicks = 3
 )
 
 // balanceMemory keeps the distance between what is live and what is collected,
-// until ctx ends.
+// until ctx ends. When there is no more to do, it gives back what a load has
+// left behind.
 func balanceMemory(ctx context.Context) error {
 	if os.Getenv("GOGC") != "" {
 		<-ctx.Done()
@@ -48,11 +57,16 @@ func balanceMemory(ctx context.Context) error {
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	live := []gometrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	var b memoryBalance
 	for {
-		gometrics.Read(live)
-		if live[0].Value.Kind() == gometrics.KindUint64 {
-			debug.SetGCPercent(gcPercent(live[0].Value.Uint64()))
+		percent, release := b.next(readMemory())
+		if percent != b.percent {
+			b.percent = percent
+			debug.SetGCPercent(percent)
+		}
+		if release {
+			debug.FreeOSMemory()
+			releaseProgram()
 		}
 		select {
 		case <-ctx.Done():
@@ -62,12 +76,50 @@ func balanceMemory(ctx context.Context) error {
 	}
 }
 
-// gcPercent returns the GOGC that leaves smallRoom above what is live.
-func gcPercent(live uint64) int {
-	if live == 0 {
-		return maxGCPercent
+// readMemory returns the bytes that the last collection found live, and those
+// allocated since the start.
+func readMemory() (live, allocated uint64) {
+	s := []gometrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}}
+	gometrics.Read(s)
+	for i, to := range []*uint64{&live, &allocated} {
+		if s[i].Value.Kind() == gometrics.KindUint64 {
+			*to = s[i].Value.Uint64()
+		}
 	}
-	return int(min(max(smallRoom*100/live, minGCPercent), maxGCPercent))
+	return live, allocated
+}
+
+// memoryBalance is what balanceMemory remembers from one second to the next.
+type memoryBalance struct {
+	percent   int // GOGC as it is set; 0 = not yet
+	allocated uint64
+	quiet     int  // ticks without much to do
+	used      bool // there was much to do since memory was given back
+}
+
+// next returns the GOGC for the coming second, and whether memory is to be given
+// back. A change of less than an eighth is not worth stopping everything for.
+func (b *memoryBalance) next(live, allocated uint64) (percent int, release bool) {
+	rate := allocated - b.allocated
+	b.allocated = allocated
+	if rate > quietRate {
+		b.quiet, b.used = 0, true
+	} else if b.quiet++; b.quiet == quietTicks && b.used {
+		b.used, release = false, true
+	}
+	percent = gcPercent(live, rate)
+	if d := percent - b.percent; 8*max(d, -d) < b.percent {
+		percent = b.percent
+	}
+	return percent, release
+}
+
+// gcPercent returns the GOGC that leaves the room for a process in which live
+// bytes are live and which allocates rate bytes in a second.
+func gcPercent(live, rate uint64) int {
+	pause := max(leastPause, float64(live)/liveASecond)
+	room := min(max(float64(rate)*pause, leastRoom), mostRoom)
+	return max(1, int(room*100/float64(max(live, 1<<20))))
 }
 
 // availableMemory returns the memory of the container (cgroup v2 or v1) or of
