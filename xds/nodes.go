@@ -271,6 +271,10 @@ func (l *changeLog) confirmed() uint64 {
 	return low
 }
 
+// reportFailureEvery is how often the log is told that no report is taken: they
+// are made every second, for each group.
+const reportFailureEvery = 10 * time.Second
+
 // report tells Gateways on every change and at least each second.
 func (s *Server) report(ctx context.Context) error {
 	if s.opts.Gateways == nil {
@@ -279,12 +283,14 @@ func (s *Server) report(ctx context.Context) error {
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	var told time.Time // when the log was last told of a failure
 	for {
 		for _, g := range s.groups {
 			s.metrics.phase(g.Name, s.phase(g))
 		}
 		for _, g := range s.groups {
-			if err := s.opts.Gateways.Report(ctx, s.stateOf(g)); err != nil && ctx.Err() == nil {
+			if err := s.opts.Gateways.Report(ctx, s.stateOf(g)); err != nil && ctx.Err() == nil && (told.IsZero() || s.opts.Now().Sub(told) >= reportFailureEvery) {
+				told = s.opts.Now()
 				s.opts.Logger.Warn("the key manager does not take the report", "group", g.Name, "error", err)
 			}
 		}
@@ -304,6 +310,9 @@ func (s *Server) stateOf(g *group) keymanager.GatewayState {
 	out := keymanager.GatewayState{
 		Kind: keymanager.GatewayXDS, ID: s.opts.ID, Group: g.Name, Phase: s.phase(g),
 		Confirmed: st.confirmed, Nodes: st.nodes, Rejected: st.rejected,
+	}
+	if heard := s.heard.Load(); heard != nil {
+		out.Lag = max(0, s.opts.Now().Sub(*heard))
 	}
 	if len(s.groups) > 1 {
 		out.ID += "/" + g.Name // (Kind, ID) is the key of a report
