@@ -30,21 +30,21 @@ func getGateways(cmd *cobra.Command, c *client, output string) error {
 
 func printGateways(w io.Writer, items []json.RawMessage) error {
 	tab := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	_, _ = fmt.Fprintln(tab, "PART\tID\tGROUP\tSTATE\tPOSITION\tREFUSED")
+	_, _ = fmt.Fprintln(tab, "PART\tID\tGROUP\tSTATE\tLAG\tPOSITION\tREFUSED")
 	var refused []admin.Rejected
 	for _, raw := range items {
 		var g admin.Gateway
 		if err := json.Unmarshal(raw, &g); err != nil {
 			return err
 		}
-		_, _ = fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%s\t%d\n", cell(g.Kind), cell(g.ID), cell(g.Group), cell(g.State), cell(g.Confirmed), len(g.Rejected))
+		_, _ = fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%s\t%s\t%d\n", cell(g.Kind), cell(g.ID), cell(g.Group), cell(g.State), cell(g.Lag), cell(g.Confirmed), len(g.Rejected))
 		refused = append(refused, g.Rejected...)
 		for _, n := range g.Nodes {
 			state := "GONE"
 			if n.Connected {
 				state = "CONNECTED"
 			}
-			_, _ = fmt.Fprintf(tab, "  envoy %s\t%s\t%s\t%s\t%s\t%d\n", cell(n.Version), cell(n.ID), cell(n.Group), state, cell(n.Acknowledged), len(n.Rejected))
+			_, _ = fmt.Fprintf(tab, "  envoy %s\t%s\t%s\t%s\t\t%s\t%d\n", cell(n.Version), cell(n.ID), cell(n.Group), state, cell(n.Acknowledged), len(n.Rejected))
 			refused = append(refused, n.Rejected...)
 		}
 	}

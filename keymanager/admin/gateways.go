@@ -15,6 +15,7 @@ type Gateway struct {
 	Group     string     `json:"group,omitempty"`
 	State     string     `json:"state" enum:"SYNCING,LIVE,STALE,BLIND"`
 	Confirmed string     `json:"confirmed" doc:"the position in the log up to which everything has taken effect"`
+	Lag       string     `json:"lag" doc:"how long before that this was known to be the end of the log" example:"400ms"`
 	Nodes     []Node     `json:"nodes,omitempty" doc:"of an xds: its Envoys"`
 	Rejected  []Rejected `json:"rejected,omitempty" doc:"of an xds: APIs whose newest content is in use nowhere"`
 	At        time.Time  `json:"at" doc:"when it reported"`
@@ -59,7 +60,7 @@ func mountGateways(m *mount) {
 func showGateway(g *keymanager.GatewayState) Gateway {
 	out := Gateway{
 		Kind: string(g.Kind), ID: g.ID, Group: g.Group, State: string(g.Phase),
-		Confirmed: g.Confirmed.String(), Rejected: showRejected(g.Rejected), At: g.At,
+		Confirmed: g.Confirmed.String(), Lag: g.Lag.Round(time.Millisecond).String(), Rejected: showRejected(g.Rejected), At: g.At,
 	}
 	for _, n := range g.Nodes {
 		out.Nodes = append(out.Nodes, Node{
