@@ -184,7 +184,7 @@ func TestSameColumns(t *testing.T) {
 	postgres, err := openPostgres(t, storetest.Postgres(t), sqlstore.Options{}).Texts(ctx, 1,
 		`SELECT table_name || '.' || column_name || ' ' || CASE data_type
 			WHEN 'text' THEN 'TEXT' WHEN 'jsonb' THEN 'TEXT' WHEN 'bytea' THEN 'BLOB'
-			WHEN 'bigint' THEN 'INTEGER' WHEN 'boolean' THEN 'INTEGER' ELSE data_type END || ' ' || (is_nullable = 'NO')::int
+			WHEN 'bigint' THEN 'INTEGER' WHEN 'integer' THEN 'INTEGER' WHEN 'boolean' THEN 'INTEGER' ELSE data_type END || ' ' || (is_nullable = 'NO')::int
 		FROM information_schema.columns WHERE table_schema = current_schema() AND table_name NOT IN ('goose_db_version', 'access_token')`)
 	if err != nil {
 		t.Fatal(err)
