@@ -89,7 +89,7 @@ func New(o Options) (http.Handler, error) {
 	for _, noun := range []func(*mount){
 		mountOrganizations, mountUsers, mountTiers, mountAPIs, mountImport,
 		mountApplications, mountKeys, mountSecrets, mountAPIKeys,
-		mountSubscriptions, mountApply, mountGateways, mountAudit, mountTokens, mountValidate,
+		mountSubscriptions, mountApply, mountGateways, mountAudit, mountUsage, mountTokens, mountValidate,
 	} {
 		noun(m)
 	}

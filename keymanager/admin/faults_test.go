@@ -65,6 +65,8 @@ func TestFaultAdmin(t *testing.T) {
 		{"apply", "POST", at("/apply"), `{"documents":[{"kind":"User","name":"eve","spec":{}},{"kind":"Application","name":"eves","spec":{"owner":"eve"}},
 			{"kind":"Key","name":"eves/PRODUCTION","spec":{}},{"kind":"Subscription","name":"eves","spec":{"application":"eves","api":"pets/1.0.0","tier":"Gold"}}]}`},
 		{"audit", "GET", at(inDefault + "/audit"), ""},
+		{"usage", "GET", at(inDefault + "/usage"), ""},
+		{"usage records", "GET", at(inDefault + "/usage/records"), ""},
 	} {
 		t.Run("F12 error at every statement: "+step.name, func(t *testing.T) {
 			w := w.in(t)

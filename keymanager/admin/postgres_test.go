@@ -22,7 +22,7 @@ func TestOnPostgres(t *testing.T) {
 		"life": TestManagedLife, "keys and secrets": TestKeysAndSecrets, "API keys": TestAPIKeys, "states": TestStates,
 		"conditions": TestConditions, "races": TestRaces, "pages": TestPages, "bad input": TestBadInput,
 		"apply": TestApply, "apply: problems": TestApplyProblems, "apply: clashes": TestApplyClashes,
-		"bootstrap": TestBootstrap, "bootstrap interrupted": TestBootstrapInterrupted, "bootstrap race": TestBootstrapRace,
+		"usage": TestUsage, "bootstrap": TestBootstrap, "bootstrap interrupted": TestBootstrapInterrupted, "bootstrap race": TestBootstrapRace,
 	} {
 		t.Run(name, test)
 	}

@@ -82,7 +82,11 @@ var rights = map[string]right{
 	"apply":         both,
 	"list-gateways": systemOnly,
 	"list-audit":    admins,
-	"revoke-token":  systemOnly,
+	"get-usage":     publishers,
+	"get-all-usage": systemOnly,
+	// They show who did what when.
+	"list-usage-records": admins,
+	"revoke-token":       systemOnly,
 }
 
 // allows reports whether a caller may use an operation with this right.

@@ -54,6 +54,9 @@ var mayUse = map[string][]string{
 	"validate":               {orgAdmin},
 	"list-gateways":          {},
 	"list-audit":             {orgAdmin},
+	"get-usage":              {orgAdmin, publisher},
+	"get-all-usage":          {},
+	"list-usage-records":     {orgAdmin},
 	"revoke-token":           {},
 }
 
