@@ -40,9 +40,24 @@ type world struct {
 	dead   string // a revoked one
 }
 
+// fewLines is how many lines of one cause a process may log in ten seconds:
+// not one for each call, which would be hundreds. A fault that comes and goes
+// is a new one each time.
+const fewLines = 10
+
 func newWorld(t *testing.T, settings map[string][]string) *world {
 	t.Helper()
-	w := &world{Fleet: rig.NewFleet(t, settings)}
+	return settle(t, rig.NewFleet(t, settings))
+}
+
+// settle makes the world of a fleet.
+func settle(t *testing.T, fleet *rig.Fleet) *world {
+	t.Helper()
+	w := &world{Fleet: fleet}
+	t.Cleanup(func() { // while the processes still run
+		w.KeepsSecrets(t)
+		w.LogsLittle(t, fewLines)
+	})
 	w.back = backend(t, w.Production)
 	w.admin = w.Fleet.Admin(t)
 	w.client = w.admin.Apply(t, strings.ReplaceAll(fleetWorld, "PRODUCTION_URL", "http://"+w.Production))["buyer/PRODUCTION"]

@@ -40,6 +40,7 @@ func (r *Rig) IssueAt(t testing.TB, keyManager string, c Client, scopes ...strin
 	if err := json.Unmarshal([]byte(a.Body), &token); err != nil || token.AccessToken == "" {
 		t.Fatalf("no token: %d %s", a.Status, a.Body)
 	}
+	r.Secret(token.AccessToken, c.Secret)
 	return token.AccessToken
 }
 
@@ -77,6 +78,11 @@ func (r *Rig) Admin(t testing.TB) *Admin {
 		t.Fatal(err)
 	}
 	return &Admin{"http://" + r.KeyManager + "/api/v1", r.Issue(t, Client{c.ConsumerKey, c.ConsumerSecret})}
+}
+
+// At is the same administrator at another key manager of the fleet.
+func (a *Admin) At(keyManager string) *Admin {
+	return &Admin{"http://" + keyManager + "/api/v1", a.token}
 }
 
 // Call sends a request with a JSON body (nil = none), and decodes the answer's.

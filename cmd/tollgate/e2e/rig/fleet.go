@@ -10,12 +10,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"tollgate/authz/cache"
 	"tollgate/authz/cache/redistest"
+	"tollgate/keymanager/rpc"
 	"tollgate/keymanager/rpc/rpctest"
 	"tollgate/keymanager/store/storetest"
 	"tollgate/keymanager/token"
@@ -39,8 +41,10 @@ type Fleet struct {
 	// Wires by who connects and to whom: "authz-1>keymanager-2".
 	Wires map[string]*Wire
 
-	ca   *rpctest.Authority
-	keys string // folder of the key files that all share
+	ca      *rpctest.Authority
+	keys    string   // folder of the key files that all share
+	private []string // the keys of certificates
+	rpc     []string // host:port of each key manager, for gateways
 }
 
 // The size of a Fleet.
@@ -54,6 +58,9 @@ const (
 type Node struct {
 	Name string // "authz-1"
 	Ops  string // host:port of /readyz; of an Envoy its admin interface
+	// Program is the tollgate that runs, or that wrote an Envoy's bootstrap;
+	// "" = the one of this tree.
+	Program string
 
 	fleet *Fleet
 	start func() *Process
@@ -62,6 +69,19 @@ type Node struct {
 
 // Start starts the node.
 func (n *Node) Start() { n.Process = n.start() }
+
+// Config is the path of the configuration of a tollgate process.
+func (n *Node) Config() string {
+	return filepath.Join(filepath.Dir(n.fleet.State), n.Name+".yaml")
+}
+
+// program is the tollgate of the node.
+func (n *Node) program() string {
+	if n.Program != "" {
+		return n.Program
+	}
+	return Binary(n.fleet.t)
+}
 
 // Freeze stops the process where it is, with all that it holds.
 func (n *Node) Freeze() { n.Signal(syscall.SIGSTOP) }
@@ -101,6 +121,12 @@ func (n *Node) Ready() {
 // every process of a role gets besides ("authz", "AUTHZ_MAX_STALE=5s").
 func NewFleet(t testing.TB, settings map[string][]string) *Fleet {
 	t.Helper()
+	return NewFleetOf(t, "", settings)
+}
+
+// NewFleetOf is NewFleet of another tollgate ("" = the one of this tree).
+func NewFleetOf(t testing.TB, program string, settings map[string][]string) *Fleet {
+	t.Helper()
 	f := &Fleet{Rig: New(t), Wires: map[string]*Wire{}, ca: rpctest.CA(t)}
 	f.Postgres = storetest.StartServer(t)
 	database := NewLink(t, func(ctx context.Context) (net.Conn, error) {
@@ -110,6 +136,7 @@ func NewFleet(t testing.TB, settings map[string][]string) *Fleet {
 	f.writeKeys()
 	f.plan(database.Address(), settings)
 	for _, n := range f.Nodes() { // in any order
+		n.Program = program
 		n.Start()
 	}
 	for _, n := range f.Nodes() {
@@ -167,7 +194,8 @@ func (f *Fleet) wire(from, to, address string) string {
 func (f *Fleet) plan(database string, settings map[string][]string) {
 	f.t.Helper()
 	ports := func(n int) []string { return FreePorts(f.t, n) }
-	web, rpc, ads := ports(fleetKeyManagers), ports(fleetKeyManagers), ports(fleetXDS)
+	web, ads := ports(fleetKeyManagers), ports(fleetXDS)
+	f.rpc = ports(fleetKeyManagers)
 	f.Gateways, f.Web, f.KeyManager = ports(fleetGateways), web, web[0]
 
 	for i := range fleetKeyManagers {
@@ -177,7 +205,7 @@ store: {dsn: "postgres://tollgate@%s/postgres?search_path=public&sslmode=disable
 keys: {tag_file: %s, pepper_file: %s}
 keymanager: {address: "%s", issuer: "http://%s"}
 rpc: {address: "%s"}
-`, f.wire(name, "postgres", database), f.key("tag"), f.key("pepper"), web[i], web[0], rpc[i]), settings["keymanager"]))
+`, f.wire(name, "postgres", database), f.key("tag"), f.key("pepper"), web[i], web[0], f.rpc[i]), settings["keymanager"]))
 	}
 	for i := range fleetXDS {
 		name := fmt.Sprint("xds-", i+1)
@@ -186,7 +214,7 @@ rpc: {servers: [%s]}
 xds:
   address: "%s"
   groups:
-%s`, f.servers(name, rpc), ads[i], f.groups(web)), settings["xds"]))
+%s`, f.servers(name, f.rpc), ads[i], f.groups(web)), settings["xds"]))
 	}
 	for i := range fleetGateways {
 		name := fmt.Sprint("authz-", i+1)
@@ -196,7 +224,7 @@ keys: {tag_file: %s}
 gateway: {group: %s}
 authz: {socket: %s}
 redis: {mode: single, addresses: ["%s"], key_file: %s}
-`, f.servers(name, rpc), f.key("tag"), group(i), f.socket(i), f.wire(name, "redis", f.Redis.Addr), f.key("redis")), settings["authz"]))
+`, f.servers(name, f.rpc), f.key("tag"), group(i), f.Socket(i), f.wire(name, "redis", f.Redis.Addr), f.key("redis")), settings["authz"]))
 		f.Envoys = append(f.Envoys, f.envoy(i, ads))
 	}
 }
@@ -205,7 +233,8 @@ func group(i int) string { return fmt.Sprint("edge-", i+1) }
 
 func (f *Fleet) key(name string) string { return filepath.Join(f.keys, name+".key") }
 
-func (f *Fleet) socket(i int) string {
+// Socket is where the i-th authz listens.
+func (f *Fleet) Socket(i int) string {
 	return filepath.Join(filepath.Dir(f.State), fmt.Sprintf("authz-%d.sock", i+1))
 }
 
@@ -246,14 +275,16 @@ func (f *Fleet) node(name, role, config string, settings []string) *Node {
 		peer = "authz/" + group(int(name[len(name)-1]-'1')) + "/" + name
 	}
 	cert, key, ca := f.ca.Server(peer).Files(f.t)
+	f.private = append(f.private, key)
 	config = fmt.Sprintf("state: {dir: %s}\nlog: {level: debug}\nops: {address: %q}\ntls: {cert_file: %s, key_file: %s, ca_file: %s, trust_domain: %s}\n",
 		dir, n.Ops, cert, key, ca, rpctest.TrustDomain) + config
 	file := f.File(name+".yaml", config)
+	settings = slices.Clone(settings)
 	for i, setting := range settings {
-		settings[i] = "TOLLGATE_" + strings.TrimPrefix(setting, "TOLLGATE_")
+		settings[i] = "TOLLGATE_" + setting
 	}
 	n.start = func() *Process {
-		return f.runWith(settings, name, Binary(f.t), "serve", role, "--config", file)
+		return f.runWith(settings, name, n.program(), "serve", role, "--config", file)
 	}
 	return n
 }
@@ -273,6 +304,7 @@ func (f *Fleet) Admin(t testing.TB) *Admin {
 			}
 		}
 	}
+	f.Secret(c.ConsumerSecret)
 	return &Admin{"http://" + f.KeyManager + "/api/v1", f.Issue(t, Client{c.ConsumerKey, c.ConsumerSecret})}
 }
 
@@ -282,17 +314,35 @@ func (f *Fleet) envoy(i int, ads []string) *Node {
 	name := fmt.Sprint("envoy-", i+1)
 	n := &Node{Name: name, Ops: FreePorts(f.t, 1)[0], fleet: f}
 	cert, key, ca := f.ca.Client("gateway/" + group(i) + "/" + name).Files(f.t)
+	f.private = append(f.private, key)
 	var xds []string
 	for k, address := range ads {
 		xds = append(xds, f.wire(name, fmt.Sprint("xds-", k+1), address))
 	}
 	dir := filepath.Join(filepath.Dir(f.State), name)
 	n.start = func() *Process {
-		f.Tollgate("envoy", "bootstrap", "--node", name, "--group", group(i), "--xds", strings.Join(xds, ","),
-			"--authz", f.socket(i), "--admin", n.Ops, "--memory", "2GiB", "--write-dir", dir, "--force",
+		f.tollgate(n.program(), "envoy", "bootstrap", "--node", name, "--group", group(i), "--xds", strings.Join(xds, ","),
+			"--authz", f.Socket(i), "--admin", n.Ops, "--memory", "2GiB", "--write-dir", dir, "--force",
 			"--tls-cert", cert, "--tls-key", key, "--tls-ca", ca, "--trust-domain", rpctest.TrustDomain)
 		return f.run(name, f.Rig.Envoy, "-c", filepath.Join(dir, "bootstrap.yaml"),
-			"--concurrency", "1", "--use-dynamic-base-id", "--disable-hot-restart", "-l", "warning")
+			"--concurrency", "1", "--use-dynamic-base-id", "--disable-hot-restart", "--drain-time-s", "2", "-l", "warning")
 	}
 	return n
+}
+
+// KeyFile returns the content of a key file that the processes share: "tag",
+// "pepper", "redis".
+func (f *Fleet) KeyFile(t testing.TB, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(f.key(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// Peer connects to the key managers as a part with a certificate of its own,
+// "authz/GROUP/NAME".
+func (f *Fleet) Peer(peer string) (*rpc.Client, error) {
+	return rpc.NewClient(rpc.ClientOptions{Targets: f.rpc, TLS: f.ca.Client(peer).ClientTLS(), TrustDomain: rpctest.TrustDomain})
 }

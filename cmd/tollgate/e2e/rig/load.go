@@ -61,11 +61,13 @@ func (c Call) Judge() Verdict {
 type Load struct {
 	t     testing.TB
 	shots []Shot
+	http  *http.Client
 	stop  context.CancelFunc
 	ended sync.WaitGroup
 
 	mu      sync.Mutex
 	history []Call
+	only    func(*Shot) bool
 }
 
 // maxInFlight bounds what a stalled system can pile up.
@@ -86,6 +88,7 @@ func StartLoad(t testing.TB, rate int, shots []Shot) *Load {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+	l.http = client
 	l.ended.Go(func() { l.run(ctx, client, time.Second/time.Duration(rate)) })
 	t.Cleanup(func() {
 		l.End()
@@ -105,16 +108,17 @@ func (l *Load) run(ctx context.Context, client *http.Client, every time.Duration
 				return
 			}
 		}
-		select {
-		case free <- struct{}{}:
-		case <-ctx.Done():
-			return
+		if shot, start := &l.shots[i%len(l.shots)], due; l.wanted(shot) {
+			select {
+			case free <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+			l.ended.Go(func() {
+				defer func() { <-free }()
+				l.keep(shoot(client, shot, start))
+			})
 		}
-		shot, start := &l.shots[i%len(l.shots)], due
-		l.ended.Go(func() {
-			defer func() { <-free }()
-			l.keep(shoot(client, shot, start))
-		})
 		// A driver that was itself held up does not make up for it in a burst.
 		if due = due.Add(every); time.Since(due) > time.Second {
 			due = time.Now()
@@ -147,6 +151,23 @@ func (l *Load) keep(c Call) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.history = append(l.history, c)
+}
+
+// Only has the load leave out the shots that pick does not accept, until it is
+// called again (nil = none is left out).
+func (l *Load) Only(pick func(*Shot) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.only = pick
+}
+
+// CloseIdle closes the connections that no call uses.
+func (l *Load) CloseIdle() { l.http.CloseIdleConnections() }
+
+func (l *Load) wanted(s *Shot) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.only == nil || l.only(s)
 }
 
 // End ends the load and waits for the calls in flight.
@@ -254,4 +275,19 @@ func (l *Load) Summary(from time.Time) string {
 	}
 	slices.Sort(parts)
 	return strings.Join(parts, ", ") + fmt.Sprintf("; slowest %v", slowest.Round(time.Millisecond))
+}
+
+// NoneHangs fails the test for every call since from that pick accepts (nil =
+// all) and that was without an answer for longer than limit.
+func (l *Load) NoneHangs(from time.Time, limit time.Duration, pick func(*Shot) bool) {
+	l.t.Helper()
+	bad := map[string]int{}
+	for _, c := range l.Calls(from) {
+		if took := c.End.Sub(c.Start); (pick == nil || pick(c.Shot)) && took > limit {
+			bad[fmt.Sprintf("%s at %s: %d after more than %v", c.Shot.Name, c.Shot.Gateway, c.Status, limit)]++
+		}
+	}
+	for what, n := range bad {
+		l.t.Errorf("%d × %s", n, what)
+	}
 }

@@ -46,10 +46,13 @@ func Binary(t testing.TB) string {
 	return build.path
 }
 
-// Cleanup removes the binary. TestMain calls it after the tests.
+// Cleanup removes the binaries. TestMain calls it after the tests.
 func Cleanup() {
 	if build.path != "" {
 		_ = os.RemoveAll(filepath.Dir(build.path))
+	}
+	if release.dir != "" {
+		_ = os.RemoveAll(release.dir)
 	}
 }
 
@@ -64,8 +67,9 @@ type Rig struct {
 	Sandbox    string
 	Envoy      string // path of the binary
 
-	t testing.TB
-	n int // processes started
+	t       testing.TB
+	n       int // processes started
+	secrets secrets
 }
 
 // New returns a set-up on free ports. What the processes wrote is shown if the
@@ -178,7 +182,13 @@ func (r *Rig) Serve(more ...string) *Process {
 // standard output. A failure is the test's.
 func (r *Rig) Tollgate(args ...string) string {
 	r.t.Helper()
-	out, stderr, err := r.Try(args...)
+	return r.tollgate(Binary(r.t), args...)
+}
+
+// tollgate is Tollgate with another program.
+func (r *Rig) tollgate(program string, args ...string) string {
+	r.t.Helper()
+	out, stderr, err := r.Run(program, append(args, "--state", r.State)...)
 	if err != nil {
 		r.t.Fatalf("tollgate %s: %v\n%s%s", strings.Join(args, " "), err, out, stderr)
 	}
@@ -188,8 +198,13 @@ func (r *Rig) Tollgate(args ...string) string {
 // Try runs a client command to its end and returns what it wrote.
 func (r *Rig) Try(args ...string) (stdout, stderr string, err error) {
 	r.t.Helper()
+	return r.Run(Binary(r.t), append(args, "--state", r.State)...)
+}
+
+// Run runs a program to its end and returns what it wrote.
+func (r *Rig) Run(program string, args ...string) (stdout, stderr string, err error) {
 	var out, errs strings.Builder
-	cmd := exec.CommandContext(r.t.Context(), Binary(r.t), append(args, "--state", r.State)...)
+	cmd := exec.CommandContext(r.t.Context(), program, args...)
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err = cmd.Run()
 	return out.String(), errs.String(), err
