@@ -326,9 +326,18 @@ func TestEnvoyUsesBackendCertificates(t *testing.T) {
 			"us": {CertPEM: client.Cert, KeyPEM: client.Key, Organizations: []keymanager.OrganizationID{"acme"}},
 		}
 	}
-	r := serve(t, c, func(o *Options) { o.Certificates = certificates() }).waitReady()
+	r := serve(t, c, func(o *Options) {
+		o.Certificates = certificates()
+		// It too wants to know who is asking.
+		o.Groups[0].KeyManager = KeyManager{Addresses: []string{asks}, CA: "partner", ClientCertificate: "us", ServerName: "pets.internal"}
+	}).waitReady()
 	e := r.gatewayOf(t)
 	r.waitConfirmed(keymanager.Position{Epoch: c.epoch, Seq: c.seq})
+	must(t, answers(t, e, "/.well-known/oauth-authorization-server", 200)())
+	if !bytes.Equal(shown.Load().([]byte), der(client)) {
+		t.Error("Envoy did not show its certificate to the key manager")
+	}
+	shown.Store([]byte(nil))
 	must(t, answers(t, e, "/good/1.0.0/x", 200)())
 	if !bytes.Equal(shown.Load().([]byte), der(client)) {
 		t.Error("Envoy did not show its certificate")

@@ -128,10 +128,10 @@ func (k KeyManager) endpoints(caFile string) (out []endpoint, tr trust, err erro
 	switch {
 	case len(out) == 0:
 		return nil, tr, fmt.Errorf("no address")
-	case !out[0].tls && (k.CA != "" || k.ServerName != ""):
-		return nil, tr, fmt.Errorf("an authority or a name to verify, and addresses in clear text")
+	case !out[0].tls && (k.CA != "" || k.ServerName != "" || k.ClientCertificate != ""):
+		return nil, tr, fmt.Errorf("a certificate to show, an authority or a name to verify, and addresses in clear text")
 	case out[0].tls:
-		tr = trust{file: caFile, ca: k.CA, name: k.ServerName}
+		tr = trust{file: caFile, ca: k.CA, client: k.ClientCertificate, name: k.ServerName}
 	}
 	return out, tr, nil
 }

@@ -95,6 +95,11 @@ type KeyManager struct {
 	// CA names the certificate (Options.Certificates) whose CAPEM verifies
 	// https; "" = Group.CAFile.
 	CA string
+	// ClientCertificate names the certificate (Options.Certificates) whose key
+	// pair Envoys show; "" = none. Of a gateway of the group: then the key
+	// manager believes what Envoy says of the client's address, and clients behind
+	// one Envoy are not taken for one another.
+	ClientCertificate string
 	// ServerName is what an https certificate must be issued to; "" = the host
 	// of its address.
 	ServerName string
@@ -185,10 +190,35 @@ func (o *Options) fill() error {
 				return fmt.Errorf("xds: group %q: no certificate %q", o.Groups[i].Name, name)
 			}
 		}
+		if err := o.identity(&o.Groups[i]); err != nil {
+			return fmt.Errorf("xds: group %q: %w", o.Groups[i].Name, err)
+		}
 		if seen[o.Groups[i].Name] {
 			return fmt.Errorf("xds: group %q is there twice", o.Groups[i].Name)
 		}
 		seen[o.Groups[i].Name] = true
+	}
+	return nil
+}
+
+// identity checks what the Envoys of a group show to the key manager, whose key
+// all of them get: with that of another group, or of another role, they could
+// pass for it.
+func (o *Options) identity(g *Group) error {
+	name := g.KeyManager.ClientCertificate
+	if name == "" || o.TrustDomain == "" {
+		return nil
+	}
+	chain, err := readCertificates(o.Certificates[name].CertPEM)
+	if err != nil {
+		return nil // it is not used, and reported
+	}
+	peer, err := keymanager.ParsePeer(o.TrustDomain, chain[0])
+	if err != nil {
+		return fmt.Errorf("certificate %q: %w", name, err)
+	}
+	if peer.Role != keymanager.RoleGateway || peer.Group != g.Name {
+		return fmt.Errorf("certificate %q is that of %s, want one of a gateway of this group", name, peer)
 	}
 	return nil
 }
@@ -240,6 +270,7 @@ func (g *Group) certificates() (out []string) {
 		add(l.TLS.ClientCA)
 	}
 	add(g.KeyManager.CA)
+	add(g.KeyManager.ClientCertificate)
 	return out
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"tollgate/envoy/envoytest"
 	"tollgate/keymanager"
 )
 
@@ -134,6 +135,15 @@ func TestTLSNeedsAuthorities(t *testing.T) {
 }
 
 func TestGroupOptions(t *testing.T) {
+	ca := envoytest.NewCA(t)
+	shows := func(uri string) func(*Options) {
+		p := ca.Issue(envoytest.Leaf{URI: uri})
+		return func(o *Options) {
+			o.TrustDomain = "tollgate.test"
+			o.Certificates = map[string]Certificate{"us": {CertPEM: p.Cert, KeyPEM: p.Key, CAPEM: ca.PEM}}
+			o.Groups[0].KeyManager = KeyManager{Addresses: []string{"https://127.0.0.1:9443"}, CA: "us", ClientCertificate: "us"}
+		}
+	}
 	good := Group{Name: "g", Hosts: []string{"localhost"}, Listeners: []Listener{{Address: "127.0.0.1", Port: 1}}}
 	for _, tt := range []struct {
 		name   string
@@ -158,6 +168,13 @@ func TestGroupOptions(t *testing.T) {
 		{"key manager with path", func(o *Options) { o.Groups[0].KeyManager.Addresses = []string{"http://127.0.0.1:9443/x"} }, false},
 		{"key manager socket", func(o *Options) { o.Groups[0].KeyManager.Addresses = []string{"unix:/tmp/km.sock"} }, true},
 		{"relative socket", func(o *Options) { o.Groups[0].KeyManager.Addresses = []string{"unix:km.sock"} }, false},
+		{"a certificate in clear text", func(o *Options) {
+			o.Groups[0].KeyManager = KeyManager{Addresses: []string{"http://127.0.0.1:9443"}, ClientCertificate: "us"}
+		}, false},
+		{"the certificate of a gateway", shows("spiffe://tollgate.test/gateway/g/token"), true},
+		{"that of another group", shows("spiffe://tollgate.test/gateway/other/token"), false},
+		{"that of an xds", shows("spiffe://tollgate.test/xds/x"), false},
+		{"that of nobody", shows(""), false},
 		{"https without authorities", func(o *Options) { o.Groups[0].KeyManager.Addresses = []string{"https://km"} }, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
