@@ -38,6 +38,10 @@ type UpstreamConfig struct {
 	Addresses  []string `yaml:"addresses"` // http://HOST:PORT, https://HOST:PORT or unix:/PATH
 	CA         string   `yaml:"ca"`        // name in xds.certificates; "" = ca_file of the group
 	ServerName string   `yaml:"server_name"`
+	// ClientCertificate is a name in xds.certificates: what Envoys show, that of a
+	// gateway. "" = none; then all clients of an Envoy have its address to the key
+	// manager, and one who guesses a secret shuts the others of that client out.
+	ClientCertificate string `yaml:"client_certificate"`
 }
 
 // CertificateConfig is a key pair, authorities, or both, for Envoys.
@@ -163,6 +167,9 @@ func (c *checker) upstream(key string, u *UpstreamConfig, x *XDSConfig) {
 	c.twice(key+".addresses", u.Addresses)
 	if u.CA != "" {
 		c.named(key+".ca", u.CA, x, false)
+	}
+	if u.ClientCertificate != "" {
+		c.named(key+".client_certificate", u.ClientCertificate, x, true)
 	}
 }
 

@@ -62,7 +62,10 @@ func (d *daemon) groups() ([]xds.Group, error) {
 			TrustedHops: uint32(g.TrustedHops), // checked: 0 to 10
 			AccessLog:   g.AccessLog,
 			CAFile:      caFile(g.CAFile),
-			KeyManager:  xds.KeyManager{Addresses: g.KeyManager.Addresses, CA: g.KeyManager.CA, ServerName: g.KeyManager.ServerName},
+			KeyManager: xds.KeyManager{
+				Addresses: g.KeyManager.Addresses, CA: g.KeyManager.CA, ServerName: g.KeyManager.ServerName,
+				ClientCertificate: g.KeyManager.ClientCertificate,
+			},
 		}
 		for j := range g.Listeners {
 			l, err := groupListener(&g.Listeners[j])

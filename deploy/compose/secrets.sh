@@ -43,6 +43,7 @@ certificate keymanager "URI:spiffe://$domain/keymanager/keymanager-1,DNS:keymana
 certificate xds "URI:spiffe://$domain/xds/xds-1,DNS:xds"
 certificate authz "URI:spiffe://$domain/authz/edge/authz-1,DNS:authz"
 certificate envoy "URI:spiffe://$domain/gateway/edge/envoy-1"
+certificate token "URI:spiffe://$domain/gateway/edge/token" # what Envoys show the key manager
 certificate edge "DNS:localhost,IP:127.0.0.1" # what clients of the APIs see
 
 printf 'TOLLGATE_USER=%s:%s\n' "$(id -u)" "$(id -g)" >../.env
