@@ -78,6 +78,7 @@ func local(a net.Addr) bool {
 // session is a stream as the library knows it.
 type session struct {
 	identity
+	paced  *paced
 	stream *stream // nil: no first request yet
 	// has is what the Envoy says it has, out of the request that is under way: the
 	// library would keep it as long as the stream lasts.
@@ -105,7 +106,8 @@ func (s callbacks) OnDeltaStreamOpen(ctx context.Context, id int64, _ string) er
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.streams[id] = &session{identity: who}
+	p, _ := ctx.Value(pacedKey{}).(*paced)
+	s.streams[id] = &session{identity: who, paced: p}
 	return nil
 }
 
@@ -146,7 +148,9 @@ func (s callbacks) OnStreamDeltaRequest(id int64, req *discoveryv3.DeltaDiscover
 func (s callbacks) OnStreamDeltaResponse(id int64, _ *discoveryv3.DeltaDiscoveryRequest, r *discoveryv3.DeltaDiscoveryResponse) {
 	if k, ok := kindOf(r.GetTypeUrl()); ok {
 		st := s.session(id).stream
-		st.log.sending(st, k, r.GetNonce(), proto.Size(r))
+		if large := st.log.sending(st, k, r.GetNonce(), proto.Size(r)); large != nil {
+			st.paced.large = large
+		}
 	}
 }
 
@@ -186,7 +190,7 @@ func (s *Server) admit(id int64, ses *session, n *corev3.Node) error {
 		g.turnAway(n.GetId(), version, status.Convert(err).Message())
 		return err
 	}
-	st := &stream{id: id, log: g.log, node: n.GetId(), version: version}
+	st := &stream{id: id, log: g.log, node: n.GetId(), version: version, paced: ses.paced}
 	g.admitted(n.GetId())
 	g.log.open(st)
 	ses.stream = st

@@ -4,18 +4,26 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 )
 
-// sending notes the nonce of a response that goes out. Responses of one kind go
-// out in the order in which they were handed over.
-func (l *changeLog) sending(st *stream, k kind, nonce string, bytes int) {
+// sending notes the nonce of a response that goes out, and returns it if it is
+// encoded apart. Responses of one kind go out in the order in which they were
+// handed over.
+func (l *changeLog) sending(st *stream, k kind, nonce string, bytes int) (apart *response) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, b := range st.feeds[k].inFlight {
 		if b.nonce == "" {
 			b.nonce = nonce
+			apart, b.apart = b.apart, nil
 			break
 		}
 	}
+	if apart != nil {
+		for _, it := range apart.items {
+			bytes += len(it.entry.name) + len(it.sent.value)
+		}
+	}
 	l.metrics.sent(l.group, k, bytes)
+	return apart
 }
 
 // answered takes an acknowledgement or a refusal of one response.

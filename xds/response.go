@@ -16,6 +16,8 @@ type response struct {
 	items   []item
 	version uint64
 	mark    []byte // what marked items end with
+	// apart: it is encoded by itself, and the library is given an empty one.
+	apart bool
 }
 
 // GetDeltaDiscoveryResponse implements cache.DeltaResponse.
@@ -23,6 +25,9 @@ func (r *response) GetDeltaDiscoveryResponse() (*discoveryv3.DeltaDiscoveryRespo
 	out := &discoveryv3.DeltaDiscoveryResponse{
 		TypeUrl:           r.kind.url(),
 		SystemVersionInfo: strconv.FormatUint(r.version, 10),
+	}
+	if r.apart {
+		return out, nil
 	}
 	for _, it := range r.items {
 		if it.sent.value == nil {

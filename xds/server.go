@@ -80,6 +80,7 @@ func New(o Options) (*Server, error) {
 // response holds every resource of a kind: Envoy takes 256 MiB.
 func ServerOptions(c *tls.Config) []grpc.ServerOption {
 	out := []grpc.ServerOption{
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(16 << 20), // a reconnect names every resource
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.MaxConcurrentStreams(16),
@@ -135,33 +136,7 @@ func (s *Server) Ready() error {
 
 // DeltaAggregatedResources implements the service.
 func (s *Server) DeltaAggregatedResources(st discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
-	return s.delta.DeltaStreamHandler(paced{st, s.large}, resource.AnyType)
-}
-
-// Envoys that come at once each cost a copy of everything: largeSends of them
-// are served at a time. A response is large from largeResponse resources.
-const (
-	largeSends    = 4
-	largeResponse = 1000
-)
-
-// paced is a stream that waits for its turn to send a large response.
-type paced struct {
-	discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer
-	large chan struct{}
-}
-
-// Send implements stream.DeltaStream.
-func (p paced) Send(r *discoveryv3.DeltaDiscoveryResponse) error {
-	if len(r.GetResources()) >= largeResponse {
-		select {
-		case p.large <- struct{}{}:
-			defer func() { <-p.large }()
-		case <-p.Context().Done():
-			return p.Context().Err()
-		}
-	}
-	return p.AggregatedDiscoveryService_DeltaAggregatedResourcesServer.Send(r)
+	return s.delta.DeltaStreamHandler(&paced{st, s.large, nil}, resource.AnyType)
 }
 
 func (l *changeLog) open(st *stream) {

@@ -44,6 +44,7 @@ func (t *table) current(i item) bool {
 type batch struct {
 	nonce string // "" until it goes out
 	items []item
+	apart *response // a large one, until it goes out
 }
 
 // feed is one kind of resource on one stream. What the Envoy has acknowledged
@@ -92,6 +93,7 @@ type stream struct {
 	opened  time.Time
 	feeds   [kinds]feed
 	timers  []*time.Timer
+	paced   *paced // sends large responses; nil = as all others
 	// The grace of the clusters that it brought and that are no more.
 	graceBegun, graceOver bool
 	// returning: it had content when it connected.
@@ -274,8 +276,12 @@ func (l *changeLog) send(st *stream, k kind, items []item) bool {
 		}
 	}
 	b := &batch{items: items}
+	r := &response{kind: k, request: f.request, items: items, version: l.seq, mark: mark}
+	if st.paced != nil && len(items) >= largeResponse {
+		r.apart, b.apart = true, r
+	}
 	select {
-	case f.ch <- &response{kind: k, request: f.request, items: items, version: l.seq, mark: mark}:
+	case f.ch <- r:
 		f.inFlight = append(f.inFlight, b)
 		return true
 	default:
