@@ -63,7 +63,7 @@ func buildRelease(dir, commit string) (path, name string, err error) {
 		}
 	}
 	path = filepath.Join(dir, "tollgate")
-	_, err = command(tree, "go", "build", "-trimpath", "-o", path, "./cmd/tollgate")
+	_, err = command(tree, "go", "build", "-o", path, "./cmd/tollgate")
 	return path, name, err
 }
 

@@ -1,0 +1,108 @@
+//go:build faults
+
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"tollgate/cmd/tollgate/e2e/rig"
+)
+
+// Two versions of Tollgate next to each other: every part is replaced under
+// load, in turn, by the next version and then by the one before again, on the
+// database of the newer one. Nobody notices.
+func TestFaultFleetUpgrade(t *testing.T) {
+	old, name := rig.Release(t)
+	t.Logf("from %s and back", name)
+	w := settle(t, rig.NewFleetOf(t, old, map[string][]string{"keymanager": {"OPS_DRAIN_WAIT=500ms"}}))
+	b := w.newBalancer(t, 100)
+	b.load.Flows(5, nil)
+
+	t.Run("F60 migration under load, next to the old binary", func(t *testing.T) {
+		users := w.startUsers(t, 2, b.gateways)
+		users.goOn(t, 10)
+		from := time.Now()
+		if _, stderr, err := w.Run(rig.Binary(t), "migrate", "up", "--config", w.KeyManagers[0].Config()); err != nil {
+			t.Fatalf("%v\n%s", err, stderr)
+		}
+		users.goOn(t, 20)
+		b.works(t, from, users)
+	})
+	for _, step := range []struct {
+		name  string
+		nodes []*rig.Node
+		to    string
+	}{
+		{"new key managers with old xds, authz and bootstraps", w.KeyManagers, ""},
+		{"new xds with old authz and bootstraps", w.XDS, ""},
+		{"new authz with old bootstraps", w.Authz, ""},
+		{"new everything", w.Envoys, ""},
+		{"old key managers with new xds, authz and bootstraps", w.KeyManagers, old},
+		{"old xds with new authz and bootstraps", w.XDS, old},
+		{"new key managers with old xds and new authz", w.KeyManagers, ""},
+		{"old authz with new bootstraps", w.Authz, old},
+		{"old everything, on the new database", append(append([]*rig.Node{}, w.KeyManagers...), w.Envoys...), old},
+	} {
+		t.Run("F60 "+step.name, func(t *testing.T) {
+			users := w.startUsers(t, 2, b.gateways)
+			users.goOn(t, 10)
+			from := time.Now()
+			for _, n := range step.nodes {
+				n.Program = step.to
+				b.exchange(t, n, users)
+			}
+			users.goOn(t, 10)
+			b.works(t, from, users)
+		})
+	}
+	b.load.End()
+}
+
+// works checks that everything since from was right, and that changes are felt.
+func (b *balancer) works(t *testing.T, from time.Time, users *users) {
+	t.Helper()
+	w := b.w
+	w.issueAndRevoke(t, nil, w.Gateways)
+	tok := w.Issue(t, w.client)
+	api := "{kind: API, organization: default, name: fresh, spec: {version: 1.0.0, context: /fresh, state: PUBLISHED, production: [http://" + w.Production + "], tiers: [Gold], resources: [{method: GET, path: /items}]}}"
+	w.admin.Apply(t, api+"\n---\n{kind: Subscription, organization: default, name: buyer-fresh, spec: {application: buyer, api: fresh/1.0.0, tier: Gold}}")
+	w.everywhere(t, "/fresh/1.0.0/items", tok, http.StatusOK, "")
+	w.admin.Apply(t, "{kind: Subscription, organization: default, name: buyer-fresh, spec: {application: buyer, api: fresh/1.0.0, tier: Gold, state: BLOCKED}}")
+	w.everywhere(t, "/fresh/1.0.0/items", tok, http.StatusUnauthorized, "900907")
+	w.admin.Apply(t, "{kind: Subscription, organization: default, name: buyer-fresh, spec: {application: buyer, api: fresh/1.0.0, tier: Gold, state: UNBLOCKED}}")
+	w.admin.Apply(t, strings.Replace(api, "PUBLISHED", "CREATED", 1))
+	w.everywhere(t, "/fresh/1.0.0/items", tok, http.StatusNotFound, "404")
+
+	b.load.Flows(5, nil)
+	users.check(t)
+	w.onceInLog(t)
+	b.load.AllRight(from, nil)
+	b.load.NoneHangs(from, 10*time.Second, nil)
+	t.Log(b.load.Summary(from))
+}
+
+// Key managers that end in the middle of what they do: an answer holds, and
+// what had no answer was done or not, not half.
+func TestFaultFleetInterrupted(t *testing.T) {
+	w := newWorld(t, map[string][]string{"keymanager": {"OPS_DRAIN_TIME=100ms"}})
+	load := rig.StartLoad(t, 50, w.shots())
+	t.Run("F63 SIGTERM in the middle of issue and revoke", func(t *testing.T) {
+		users := w.startUsers(t, 12, func() []string { return w.Gateways })
+		users.goOn(t, 20)
+		for i := range 8 {
+			n := w.KeyManagers[i%len(w.KeyManagers)]
+			n.End()
+			n.Start()
+			n.Ready()
+			users.goOn(t, 20)
+		}
+		users.check(t)
+		w.onceInLog(t)
+		load.Flows(5, nil)
+		load.NoneWrong(time.Time{})
+	})
+	load.End()
+}
