@@ -61,12 +61,19 @@ type KeysConfig struct {
 
 // KeyManagerConfig is the HTTP server of the key manager.
 type KeyManagerConfig struct {
-	Address       string   `yaml:"address"`
-	CertFile      string   `yaml:"cert_file"` // with KeyFile: HTTPS
-	KeyFile       string   `yaml:"key_file"`
-	Socket        string   `yaml:"socket"` // "" = in the state folder
-	Issuer        string   `yaml:"issuer"` // "" = http://ADDRESS
-	TokenLifetime Duration `yaml:"token_lifetime"`
+	Address       string      `yaml:"address"`
+	CertFile      string      `yaml:"cert_file"` // with KeyFile: HTTPS
+	KeyFile       string      `yaml:"key_file"`
+	Socket        string      `yaml:"socket"` // "" = in the state folder
+	Issuer        string      `yaml:"issuer"` // "" = http://ADDRESS
+	TokenLifetime Duration    `yaml:"token_lifetime"`
+	Usage         UsageConfig `yaml:"usage"`
+}
+
+// UsageConfig is what the key manager keeps of the calls that Envoys tell of.
+type UsageConfig struct {
+	Retention Duration `yaml:"retention"`
+	Queue     int      `yaml:"queue"` // records that wait for the database
 }
 
 // GatewayConfig is the listener that Envoy gets.
@@ -77,6 +84,7 @@ type GatewayConfig struct {
 	TrustedHops int      `yaml:"trusted_hops"`
 	CAFile      string   `yaml:"ca_file"`    // PEM, whom https back ends are verified against; "" = the system's
 	AccessLog   string   `yaml:"access_log"` // as Envoy sees the file; "" = none
+	Usage       bool     `yaml:"usage"`      // Envoys tell the key manager of each call
 	// Certificates of the listener are names in xds.certificates; none = clear text.
 	Certificates []string `yaml:"certificates"`
 }
@@ -134,6 +142,7 @@ func defaultConfig() Config {
 		KeyManager: KeyManagerConfig{
 			Address:       "127.0.0.1:9090",
 			TokenLifetime: Duration(time.Hour),
+			Usage:         UsageConfig{Retention: Duration(30 * 24 * time.Hour), Queue: 20_000},
 		},
 		Gateway: GatewayConfig{
 			Address:   "127.0.0.1:8080",

@@ -67,6 +67,8 @@ func (c *checker) keyManager(k *KeyManagerConfig) {
 	c.socket("keymanager.socket", k.Socket)
 	c.issuer(k.Issuer)
 	c.span("keymanager.token_lifetime", k.TokenLifetime, time.Minute, 24*time.Hour)
+	c.span("keymanager.usage.retention", k.Usage.Retention, time.Hour, 10*366*24*time.Hour)
+	c.between("keymanager.usage.queue", k.Usage.Queue, 100, 1_000_000)
 }
 
 func (c *checker) gateway(g *GatewayConfig, x *XDSConfig) {

@@ -105,6 +105,11 @@ func setField(v reflect.Value, text string) error {
 			return fmt.Errorf("%q is not a whole number", text)
 		}
 		v.SetInt(int64(n))
+	case reflect.Bool:
+		if text != "true" && text != "false" {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+		v.SetBool(text == "true")
 	case reflect.Slice:
 		if v.Type().Elem().Kind() != reflect.String {
 			return errors.New("a list of sections can be set in the file alone")

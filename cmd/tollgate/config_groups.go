@@ -21,6 +21,7 @@ type GroupConfig struct {
 	TrustedHops int              `yaml:"trusted_hops"`
 	CAFile      string           `yaml:"ca_file"`    // as in GatewayConfig
 	AccessLog   string           `yaml:"access_log"` // as in GatewayConfig
+	Usage       bool             `yaml:"usage"`      // as in GatewayConfig
 }
 
 // ListenerConfig is one address of the Envoys of a group.
@@ -84,7 +85,7 @@ func (c *checker) xds(cfg *Config) {
 	if len(x.Groups) == 0 {
 		return
 	}
-	for _, key := range []string{"address", "hosts", "trusted_hops", "ca_file", "access_log", "certificates"} {
+	for _, key := range []string{"address", "hosts", "trusted_hops", "ca_file", "access_log", "usage", "certificates"} {
 		if c.at.fromFile("gateway." + key) {
 			c.fail("gateway."+key, "is without effect: xds.groups is set, and says it for each group")
 		}

@@ -18,6 +18,7 @@ var settingRoles = map[string]roles{
 	"gateway":         {xds: true},
 	"gateway.group":   {authz: true, xds: true},
 	"gateway.hosts":   {xds: true, keyManager: true},
+	"gateway.usage":   {xds: true, keyManager: true},
 	"authz":           {authz: true},
 	"redis":           {authz: true},
 	"xds":             {xds: true},

@@ -119,7 +119,7 @@ func closeAll(listeners []net.Listener) {
 // envoyTask supervises Envoy from the moment that the control plane has
 // something for it.
 func (d *daemon) envoyTask(binary process.Binary, log io.Writer) (task, error) {
-	bootstrap, err := renderBootstrap(&d.cfg, "dev", d.xdsAddress(), d.authzSocket(), d.state.Socket(fileAdminSock))
+	bootstrap, err := renderBootstrap(&d.cfg, "dev", d.xdsAddress(), d.authzSocket(), d.usageAddress(), d.state.Socket(fileAdminSock))
 	if err != nil {
 		return task{}, err
 	}

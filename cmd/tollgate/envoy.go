@@ -21,9 +21,9 @@ func newEnvoyCommand() *cobra.Command {
 
 // renderBootstrap renders the bootstrap of an Envoy that runs beside this
 // process. An admin address "" takes a free loopback port.
-func renderBootstrap(cfg *Config, node, xds, authz, admin string) ([]byte, error) {
+func renderBootstrap(cfg *Config, node, xds, authz, usage, admin string) ([]byte, error) {
 	return bootstrap.Render(bootstrap.Options{
-		NodeID: node, Group: cfg.Gateway.Group, XDS: xds, Authz: authz, Admin: admin,
+		NodeID: node, Group: cfg.Gateway.Group, XDS: xds, Authz: authz, AccessLog: usage, Admin: admin,
 		HeapLimit: heapLimit(uint64(max(0, availableMemory()))),
 		// It restarts with its neighbour, and often: do not make people wait.
 		BackoffBase: 50 * time.Millisecond, BackoffMax: time.Second,
@@ -35,11 +35,11 @@ func renderBootstrap(cfg *Config, node, xds, authz, admin string) ([]byte, error
 func heapLimit(memory uint64) uint64 { return memory / 4 * 3 }
 
 // neighbours are the sockets of the processes with this configuration: what an
-// Envoy beside them talks to.
-func neighbours(cfg *Config) (xds, authz string, err error) {
+// Envoy beside them talks to. usage is "" where it sends no usage records.
+func neighbours(cfg *Config) (xds, authz, usage string, err error) {
 	sockets, err := socketFolder(cfg.State.Dir)
 	if err != nil {
-		return "", "", err
+		return "", "", "", err
 	}
 	xds, authz = cfg.XDS.Address, cfg.Authz.Socket
 	if authz == "" {
@@ -48,5 +48,10 @@ func neighbours(cfg *Config) (xds, authz string, err error) {
 	if xds == "" {
 		xds = filepath.Join(sockets, fileXDSSock)
 	}
-	return xds, authz, nil
+	if cfg.Gateway.Usage {
+		if usage = cfg.RPC.Address; usage == "" {
+			usage = filepath.Join(sockets, fileRPCSock)
+		}
+	}
+	return xds, authz, usage, nil
 }

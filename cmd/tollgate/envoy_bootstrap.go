@@ -68,7 +68,7 @@ func (f *bootstrapFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.xdsName, "xds-name", "", "DNS name in the certificates of --xds (default: its host)")
 	flags.StringSliceVar(&f.authz, "authz", nil, "authz: a socket's absolute path, or a fleet's HOST:PORT over mTLS (default: authz.socket)")
 	flags.StringVar(&f.authzName, "authz-name", "", "DNS name in the certificates of --authz (default: its host)")
-	flags.StringSliceVar(&f.log, "access-log", nil, "who takes usage records, rpc.address of key managers: "+where+" (default: nobody)")
+	flags.StringSliceVar(&f.log, "access-log", nil, "who takes usage records, rpc.address of key managers: "+where+" (default: nobody, and with gateway.usage rpc.address)")
 	flags.StringVar(&f.logName, "access-log-name", "", "DNS name in the certificates of --access-log (default: its host)")
 	flags.StringVar(&f.tls.CertFile, "tls-cert", "", "this Envoy's certificate, spiffe://TRUSTDOMAIN/gateway/GROUP/NODE; PEM, an absolute path as Envoy sees it")
 	flags.StringVar(&f.tls.KeyFile, "tls-key", "", "its private key, in the same folder")
@@ -94,7 +94,7 @@ func (f *bootstrapFlags) options(set *pflag.FlagSet) (bootstrap.Options, error) 
 	if f.group == "" {
 		f.group = cfg.Gateway.Group
 	}
-	xds, authz, err := neighbours(&cfg)
+	xds, authz, usage, err := neighbours(&cfg)
 	if err != nil {
 		return bootstrap.Options{}, err
 	}
@@ -103,6 +103,9 @@ func (f *bootstrapFlags) options(set *pflag.FlagSet) (bootstrap.Options, error) 
 	}
 	if f.authz == nil && f.authzName == "" {
 		f.authz = []string{authz}
+	}
+	if f.log == nil && f.logName == "" && usage != "" {
+		f.log = []string{usage}
 	}
 	memory, err := parseMemory(f.memory)
 	if err != nil {

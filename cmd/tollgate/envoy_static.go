@@ -73,7 +73,8 @@ func (f *staticFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	group, err := f.staticGroup(&cfg, opts.Group)
+	// Whoever names a receiver of usage records wants to have some.
+	group, err := f.staticGroup(&cfg, opts.Group, opts.AccessLog != "" || len(opts.AccessLogServers.Addresses) > 0)
 	if err != nil {
 		return err
 	}
@@ -100,7 +101,7 @@ const listenCertificate = "listener"
 
 // staticGroup is the gateway group of the configuration, with the listener of
 // the flags.
-func (f *staticFlags) staticGroup(cfg *Config, name string) (xds.Group, error) {
+func (f *staticFlags) staticGroup(cfg *Config, name string, usage bool) (xds.Group, error) {
 	listen, flag := f.listen, "--listen"
 	if listen == "" {
 		listen, flag = cfg.Gateway.Address, "gateway.address"
@@ -130,7 +131,7 @@ func (f *staticFlags) staticGroup(cfg *Config, name string) (xds.Group, error) {
 	return xds.Group{
 		Name: name, Hosts: cfg.Gateway.Hosts, Listeners: []xds.Listener{l},
 		TrustedHops: uint32(max(0, cfg.Gateway.TrustedHops)), // checked: 0 to 10
-		AccessLog:   cfg.Gateway.AccessLog, KeyManager: xds.KeyManager{Addresses: []string{"unix:" + token}}, CAFile: caFile(cfg.Gateway.CAFile),
+		AccessLog:   cfg.Gateway.AccessLog, Usage: usage, KeyManager: xds.KeyManager{Addresses: []string{"unix:" + token}}, CAFile: caFile(cfg.Gateway.CAFile),
 	}, nil
 }
 

@@ -114,12 +114,12 @@ func (d *daemon) xdsAddress() string {
 }
 
 // rpcAddress is where the key manager serves other processes; "" where
-// everything runs in this one.
+// everything runs in this one, and no Envoy tells of usage.
 func (d *daemon) rpcAddress() string {
 	switch {
 	case d.cfg.RPC.Address != "":
 		return d.cfg.RPC.Address
-	case d.roles.authz && d.roles.xds:
+	case d.roles.authz && d.roles.xds && !d.cfg.Gateway.Usage:
 		return ""
 	}
 	return d.state.Socket(fileRPCSock)

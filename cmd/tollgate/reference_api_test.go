@@ -42,6 +42,9 @@ func referenceDaemon(t *testing.T) *daemon {
 	}
 	t.Cleanup(d.close)
 	d.metrics.MustRegister(logs)
+	if _, err := d.usageReceiver(); err != nil { // of a process that serves others
+		t.Fatal(err)
+	}
 	return d
 }
 
@@ -123,6 +126,8 @@ func schemaTables(t *testing.T) string {
 		{"Application (in an answer)", admin.ValidationApplication{}},
 		{"Subscription (in an answer)", admin.ValidationSubscription{}},
 		{"Audit entry", admin.AuditEntry{}},
+		{"Usage", admin.UsageSum{}},
+		{"Usage record", admin.UsageRecord{}},
 		{"Problem", admin.Problem{}},
 		{"Error (of a problem)", admin.FieldProblem{}},
 	} {

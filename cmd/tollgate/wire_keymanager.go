@@ -43,6 +43,9 @@ func (d *daemon) wireKeyManager() (c contracts, err error) {
 		return c, err
 	}
 	d.background = append(d.background, task{"publish", d.publish.Run}, task{"gateways", d.gateways.Run}, task{"expired tokens", sweeper.Run})
+	if err := d.pruneUsage(); err != nil {
+		return c, err
+	}
 	// Not a condition of readiness: a balancer would take every key manager away
 	// at once, with what they can answer without the database.
 	d.ready.note("database", d.pingDatabase)

@@ -31,9 +31,15 @@ func (d *daemon) serveRPC(c contracts) error {
 	}
 	server := grpc.NewServer(opts...)
 	service.Register(server)
+	usage, err := d.usageReceiver()
+	if err != nil {
+		return err
+	}
+	usage.Register(server)
 	t := grpcTask("rpc", server, time.Duration(d.cfg.Ops.DrainTime), d.rpcListener)
 	d.serving = append(d.serving, task{t.name, func(ctx context.Context) error {
 		defer context.AfterFunc(ctx, service.Drain)() // streams have no end of their own
+		defer context.AfterFunc(ctx, usage.Drain)()
 		return t.run(ctx)
 	}})
 	return nil

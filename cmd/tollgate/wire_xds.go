@@ -61,6 +61,7 @@ func (d *daemon) groups() ([]xds.Group, error) {
 			Name: g.Name, Hosts: g.Hosts,
 			TrustedHops: uint32(g.TrustedHops), // checked: 0 to 10
 			AccessLog:   g.AccessLog,
+			Usage:       g.Usage,
 			CAFile:      caFile(g.CAFile),
 			KeyManager: xds.KeyManager{
 				Addresses: g.KeyManager.Addresses, CA: g.KeyManager.CA, ServerName: g.KeyManager.ServerName,
@@ -84,7 +85,7 @@ func (d *daemon) groups() ([]xds.Group, error) {
 func (d *daemon) shortGroup() GroupConfig {
 	g := &d.cfg.Gateway
 	return GroupConfig{
-		Name: g.Group, Hosts: g.Hosts, TrustedHops: g.TrustedHops, CAFile: g.CAFile, AccessLog: g.AccessLog,
+		Name: g.Group, Hosts: g.Hosts, TrustedHops: g.TrustedHops, CAFile: g.CAFile, AccessLog: g.AccessLog, Usage: g.Usage,
 		Listeners:  []ListenerConfig{{Address: g.Address, Certificates: g.Certificates}},
 		KeyManager: UpstreamConfig{Addresses: []string{"unix:" + d.tokenSocketPath()}},
 	}
