@@ -1,6 +1,8 @@
 package xds
 
 import (
+	"time"
+
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	filterstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/set_filter_state/v3"
@@ -15,6 +17,7 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"tollgate/envoy"
@@ -30,7 +33,7 @@ const (
 // httpFilters is the filter chain. Its order is the security model: a preflight
 // needs no token (CORS before authz), the environment comes from authz's answer
 // (env behind it), and nothing behind authz changes the route.
-func httpFilters(p *packer, secure bool) []*hcmv3.HttpFilter {
+func httpFilters(p *packer, g *Group, secure bool) []*hcmv3.HttpFilter {
 	chain := []struct {
 		name   string
 		config proto.Message
@@ -38,7 +41,7 @@ func httpFilters(p *packer, secure bool) []*hcmv3.HttpFilter {
 		{envoy.FilterOriginal, originalFilter()},
 		{envoy.FilterCORS, &corsv3.Cors{}},
 		{envoy.FilterGRPCWeb, &grpcwebv3.GrpcWeb{}},
-		{envoy.FilterAuthz, authzFilter()},
+		{envoy.FilterAuthz, authzFilter(g.AuthzTimeout)},
 		{envoy.FilterStrip, stripFilter(secure)},
 		{envoy.FilterEnv, envFilter()},
 		{envoy.FilterRouter, &routerv3.Router{SuppressEnvoyHeaders: true}},
@@ -71,12 +74,15 @@ func originalFilter() *setfilterstatev3.Config {
 // authzFilter asks authz about every request, and refuses with 503 when it
 // cannot: there is no default that allows. A route turns it off by name only,
 // from the compiled-in list of keymanager.go.
-func authzFilter() *extauthzv3.ExtAuthz {
+func authzFilter(timeout time.Duration) *extauthzv3.ExtAuthz {
+	if timeout == 0 {
+		timeout = DefaultAuthzTimeout
+	}
 	return &extauthzv3.ExtAuthz{
 		TransportApiVersion: corev3.ApiVersion_V3,
 		StatPrefix:          "tollgate",
 		Services: &extauthzv3.ExtAuthz_GrpcService{GrpcService: &corev3.GrpcService{
-			Timeout: millis(500),
+			Timeout: durationpb.New(timeout),
 			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
 				ClusterName:             envoy.ClusterAuthz,
 				Authority:               "authz.gateway.internal",
@@ -89,7 +95,7 @@ func authzFilter() *extauthzv3.ExtAuthz {
 				// nothing; a Check may then run again.
 				RetryOn: "connect-failure,refused-stream,reset-before-request,reset,unavailable",
 				// MaxInterval is also the time-out of each try: never below Timeout.
-				RetryBackOff: &corev3.BackoffStrategy{BaseInterval: millis(5), MaxInterval: millis(500)},
+				RetryBackOff: &corev3.BackoffStrategy{BaseInterval: millis(5), MaxInterval: durationpb.New(timeout)},
 			},
 		}},
 		FailureModeAllow:            false,

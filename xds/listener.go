@@ -115,7 +115,7 @@ func hardenedHCM(p *packer, g *Group, listener string, secure bool) *hcmv3.HttpC
 
 		AccessLog:        accessLogs(p, g),
 		LocalReplyConfig: localReplies(),
-		HttpFilters:      httpFilters(p, secure),
+		HttpFilters:      httpFilters(p, g, secure),
 		RouteSpecifier:   &hcmv3.HttpConnectionManager_ScopedRoutes{ScopedRoutes: scopedRoutes(g.Name + "/" + listener)},
 	}
 }

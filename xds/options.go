@@ -78,6 +78,9 @@ type Group struct {
 	// envoy.ClusterAccessLog. Every Envoy of the group must have been started with
 	// it: one that has not refuses the listener.
 	Usage bool
+	// AuthzTimeout is how long Envoy waits for authz, all tries together; then it
+	// answers 503. Default DefaultAuthzTimeout.
+	AuthzTimeout time.Duration
 	// KeyManager is the back end of the token endpoint and its neighbours.
 	KeyManager KeyManager
 	// CAFile holds the certificates that https back ends are verified against
@@ -85,6 +88,9 @@ type Group struct {
 	// Required for such a back end.
 	CAFile string
 }
+
+// DefaultAuthzTimeout is more than authz gives a call of the key manager.
+const DefaultAuthzTimeout = 500 * time.Millisecond
 
 // KeyManager is where Envoys reach the key managers. The zero value makes no
 // routes to them.

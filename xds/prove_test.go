@@ -174,7 +174,7 @@ func TestEveryListenerIsHardened(t *testing.T) {
 // Authorisation refuses when it cannot ask, is asked about everything, and is
 // told no more than it needs.
 func TestAuthzIsAskedAndFailsClosed(t *testing.T) {
-	f := authzFilter()
+	f := authzFilter(0)
 	grpc := f.GetGrpcService()
 	for rule, kept := range map[string]bool{
 		"fails closed":                   !f.GetFailureModeAllow() && f.GetStatusOnError().GetCode() == 503,

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"tollgate/xds"
 )
 
 // Config is everything that an operator can set: sections of plain values,
@@ -106,7 +108,8 @@ type AuthzConfig struct {
 
 // XDSConfig is where Envoy fetches its configuration.
 type XDSConfig struct {
-	Address string `yaml:"address"` // "" = a socket in the state folder
+	Address      string   `yaml:"address"`       // "" = a socket in the state folder
+	AuthzTimeout Duration `yaml:"authz_timeout"` // of an Envoy; then 503
 	// Groups are the gateway groups; none = the one of section gateway.
 	Groups []GroupConfig `yaml:"groups"`
 	// Certificates of listeners, back ends and key managers, by name.
@@ -162,6 +165,7 @@ func defaultConfig() Config {
 			Watchdog:          Duration(10 * time.Second),
 		},
 		Redis:  RedisConfig{Timeout: Duration(30 * time.Millisecond)},
+		XDS:    XDSConfig{AuthzTimeout: Duration(xds.DefaultAuthzTimeout)},
 		Ops:    OpsConfig{Address: "127.0.0.1:9091", DrainTime: Duration(5 * time.Second)},
 		Envoy:  EnvoyConfig{Concurrency: max(1, runtime.GOMAXPROCS(0)/2)},
 		Sample: SampleConfig{Production: "127.0.0.1:9081", Sandbox: "127.0.0.1:9082"},

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // GroupConfig is one gateway group: the Envoys of a group get the same
@@ -58,6 +59,7 @@ var certificateName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,100}$`)
 // xds checks the gateway groups and their certificates.
 func (c *checker) xds(cfg *Config) {
 	x := &cfg.XDS
+	c.span("xds.authz_timeout", x.AuthzTimeout, 100*time.Millisecond, 10*time.Second)
 	c.listener("xds.address", x.Address, cfg.TLS.enabled(), tlsHint)
 	for _, name := range slices.Sorted(maps.Keys(x.Certificates)) {
 		c.certificate("xds.certificates."+name, name, x.Certificates[name])

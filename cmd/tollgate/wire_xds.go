@@ -75,6 +75,7 @@ func (d *daemon) groups() ([]xds.Group, error) {
 			}
 			group.Listeners = append(group.Listeners, l)
 		}
+		group.AuthzTimeout = time.Duration(d.cfg.XDS.AuthzTimeout)
 		out = append(out, group)
 	}
 	return out, nil

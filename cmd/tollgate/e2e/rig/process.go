@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,6 +22,10 @@ type Process struct {
 	done   chan struct{}
 	err    error // how it ended; after done
 }
+
+// authzTimeout lets Envoy wait for an authz that is well, but does not get to
+// run: on a busy machine that may take longer than half a second.
+const authzTimeout = "TOLLGATE_XDS_AUTHZ_TIMEOUT=5s"
 
 // Start starts tollgate with args. The test ends it if it has not ended.
 func (r *Rig) Start(args ...string) *Process {
@@ -43,7 +48,7 @@ func (r *Rig) runWith(environ []string, name, program string, args ...string) *P
 	p.cmd = exec.CommandContext(context.Background(), program, args...) // Cleanup ends it, gently
 	// A process group of its own, so that a signal to it is not one to the test.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	p.cmd.Env = append(os.Environ(), environ...)
+	p.cmd.Env = slices.Concat(os.Environ(), []string{authzTimeout}, environ)
 	out, err := os.Create(p.stdout)
 	if err != nil {
 		r.t.Fatal(err)
