@@ -157,7 +157,7 @@ func (r *Receiver) take(m *alsv3.StreamAccessLogsMessage, from keymanager.Peer) 
 func ended(c *accesslogv3.AccessLogCommon) bool {
 	switch c.GetAccessLogType() {
 	case accesslogv3.AccessLogType_NotSet, accesslogv3.AccessLogType_DownstreamEnd:
-		return !c.GetIntermediateLogEntry()
+		return !c.GetIntermediateLogEntry() //nolint:staticcheck // what an Envoy says that does not know the type
 	}
 	return false
 }

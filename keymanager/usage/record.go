@@ -47,7 +47,7 @@ func plainRecord(e *accesslogv3.TCPAccessLogEntry) (*store.UsageRecord, error) {
 		return nil, errors.New("it has no status")
 	}
 	return record(common, call{
-		request: common.GetStreamId(), method: tags[envoy.TagMethod], status: int(status), //nolint:gosec // 10 bits
+		request: common.GetStreamId(), method: tags[envoy.TagMethod], status: int(status),
 		received: conn.GetReceivedBytes(), sent: conn.GetSentBytes(),
 	})
 }
@@ -142,7 +142,7 @@ func short(s string, limit int) bool {
 	return true
 }
 
-func bounded(n uint64) int64 { return int64(min(n, 1<<53)) } //nolint:gosec // bounded; any JSON reader can count as far
+func bounded(n uint64) int64 { return int64(min(n, 1<<53)) } // any JSON reader can count as far
 
 // longest is more than a call can last.
 const longest = 31 * 24 * time.Hour

@@ -84,7 +84,7 @@ func NewWriter(o WriterOptions) (*Writer, error) {
 		return nil, fmt.Errorf("usage: %w", err)
 	}
 	w := &Writer{
-		opts: o, queue: make(chan *store.UsageRecord, o.Queue), source: int64(binary.BigEndian.Uint64(source[:])), //nolint:gosec // any number
+		opts: o, queue: make(chan *store.UsageRecord, o.Queue), source: int64(binary.BigEndian.Uint64(source[:])),
 		records: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tollgate_usage_records_total",
 			Help: "Usage records of gateways: stored, dropped (the database is too slow or away), malformed, refused (by the database).",
@@ -142,8 +142,8 @@ func (w *Writer) Run(ctx context.Context) error {
 	for {
 		batch := w.gather(ctx)
 		if ctx.Err() != nil {
-			w.finish(batch)
-			return nil
+			w.finish(ctx, batch)
+			return nil //nolint:nilerr // it was told to end
 		}
 		w.write(ctx, batch)
 	}
@@ -203,7 +203,7 @@ func (w *Writer) write(ctx context.Context, batch []store.UsageRecord) {
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			w.finish(batch)
+			w.finish(ctx, batch)
 			return
 		case <-timer.C:
 		}
@@ -256,8 +256,8 @@ func (w *Writer) note(err error) {
 }
 
 // finish writes what is left when the process ends, if it is quickly done.
-func (w *Writer) finish(batch []store.UsageRecord) {
-	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
+func (w *Writer) finish(ctx context.Context, batch []store.UsageRecord) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
 	defer cancel()
 	for {
 		for more := true; more && len(batch) < w.opts.Batch; {
