@@ -8,6 +8,7 @@ import (
 	"net"
 	"runtime"
 	"runtime/debug"
+	"syscall"
 	"testing"
 	"time"
 
@@ -56,6 +57,7 @@ func BenchmarkOneChange(b *testing.B) {
 				p.size = 0
 				b.ReportAllocs()
 				i := 0
+				used := cpu(b)
 				for b.Loop() {
 					a := apis[i*7919%n]
 					if what == "back end" {
@@ -65,10 +67,22 @@ func BenchmarkOneChange(b *testing.B) {
 					w.settle()
 					i++
 				}
+				b.ReportMetric(float64(cpu(b)-used)/float64(i), "cpu-ns/op")
 				b.ReportMetric(float64(p.size)/float64(i), "resource-B/op")
 			})
 		}
 	}
+}
+
+// cpu is the processor time that this process has had, all threads and the
+// collector's included.
+func cpu(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // The same through the catalog, go-control-plane's server and gRPC on loopback,

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -27,48 +28,100 @@ import (
 	"tollgate/xds"
 )
 
-// changesMeasured is how many changes of one API are timed for each size.
-const changesMeasured = 40
+// benchNode is the name of the real Envoy.
+const benchNode = "bench"
+
+// changesMeasured is how many changes of one API are timed for each size; fewer
+// of one great table, which Envoy builds anew for each.
+const changesMeasured, changesOfOneTable = 40, 8
+
+// changeRow is one configuration that a change is measured in.
+type changeRow struct {
+	apis      int
+	oneTable  bool // all APIs are versions of one context: one table of routes
+	simulated int  // gateways that only acknowledge, besides the real Envoy
+	// reference is what was measured with a control plane that does nothing but
+	// answer, and scopes without back ends: change and acknowledgement, then all
+	// together.
+	reference string
+}
+
+var changeRows = []changeRow{
+	{apis: 1_000},
+	{apis: 10_000, reference: "461 B, ACK 0.34 ms, in use 3.6 ms"},
+	{apis: 10_000, simulated: 19},
+	{apis: 10_000, oneTable: true, reference: "3.1 MB, ACK 119 ms"},
+	{apis: 100_000, reference: "464 B, ACK 2.6 ms, in use 6 ms, start 16.4 s, 33 KB"},
+}
 
 // benchChange measures, for 1k, 10k and 100k APIs, how long one changed API
 // takes from the catalog into use at a real Envoy: a client asks it all the
-// while, and sees the other back end answer.
-func benchChange(ctx context.Context, out io.Writer, dir string) error {
+// while, and sees the other back end answer. It also measures what is sent for
+// it, when Envoy has acknowledged that, and what Envoy needs for each API. Only
+// the first rows are measured.
+func benchChange(ctx context.Context, out io.Writer, dir string, rows int) error {
 	binary, err := envoyBinary()
 	if err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "\nOne API changed among many: from the catalog until a real Envoy uses it")
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(w, "APIs\tstart to ready s\troutes: p50 ms\tp99 ms\tback end: p50 ms\tp99 ms\tEnvoy MB\t\n")
-	for i, n := range []int{1_000, 10_000, 100_000} {
-		g, err := newGateway(ctx, binary, filepath.Join(dir, "change"+strconv.Itoa(i)), n)
+	defer w.Flush()
+	fmt.Fprint(w, "APIs\tgateways\tstart to ready s\troutes: p50 ms\tp99 ms\tACK p50 ms\tbytes each\tback end: p50 ms\tp99 ms\tbytes each\tEnvoy MB\tKB per API\tbare control plane\t\n")
+	idle := 0.0 // an Envoy with nothing in it: a straight line through the first two
+	var first float64
+	var failed error // of a row: the others are measured all the same
+	for i, row := range changeRows[:min(rows, len(changeRows))] {
+		g, err := newGateway(ctx, binary, filepath.Join(dir, "change"+strconv.Itoa(i)), row)
 		if err != nil {
-			return fmt.Errorf("%d APIs: %w", n, err)
+			return fmt.Errorf("%d APIs: %w", row.apis, err)
 		}
-		routes, err := g.time(ctx, func(k int) (*keymanager.API, string) {
+		changes := changesMeasured
+		if row.oneTable {
+			changes = changesOfOneTable
+		}
+		routes, err := g.time(ctx, changes, func(k int) (*keymanager.API, string) {
 			path := "/v" + strconv.Itoa(k)
 			return g.api(g.ones, path), g.ones + path
 		})
-		var moves []float64
+		var moves timed
 		if err == nil {
-			moves, err = g.time(ctx, func(k int) (*keymanager.API, string) {
+			moves, err = g.time(ctx, changes, func(k int) (*keymanager.API, string) {
 				backend := []string{g.twos, g.ones}[k%2]
 				return g.api(backend, "/v"), backend + "/v"
 			})
 		}
 		resident := residentMB(g.envoy.Pid())
-		if err := errors.Join(err, g.stop()); err != nil {
-			return fmt.Errorf("%d APIs: %w", n, err)
+		kind := strconv.Itoa(1 + row.simulated)
+		if row.oneTable {
+			kind += ", one table"
 		}
-		fmt.Fprintf(w, "%d\t%.1f\t%.2f\t%.2f\t%.2f\t%.2f\t%.0f\t\n", n, g.start.Seconds(),
-			at(routes, 0.5), at(routes, 0.99), at(moves, 0.5), at(moves, 0.99), resident)
-		_ = w.Flush()
+		if err := errors.Join(err, g.stop()); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%d APIs, gateways: %s: %w", row.apis, kind, err))
+			continue
+		}
+		switch i {
+		case 0:
+			first = resident
+		case 1:
+			idle = first - (resident-first)/float64(row.apis-changeRows[0].apis)*float64(changeRows[0].apis)
+		}
+		perAPI := ""
+		if i > 0 && idle > 0 {
+			perAPI = fmt.Sprintf("%.1f", (resident-idle)*1000/float64(row.apis))
+		}
+		fmt.Fprintf(w, "%d\t%s\t%.1f\t%.2f\t%.2f\t%.2f\t%d\t%.2f\t%.2f\t%d\t%.0f\t%s\t%s\t\n", row.apis, kind, g.start.Seconds(),
+			at(routes.inUse, 0.5), at(routes.inUse, 0.99), at(routes.acks, 0.5), routes.bytes,
+			at(moves.inUse, 0.5), at(moves.inUse, 0.99), moves.bytes, resident, perAPI, row.reference)
+		fmt.Fprintf(os.Stderr, "%d APIs measured\n", row.apis)
 	}
-	return nil
+	return failed
 }
 
 func at(xs []float64, p float64) float64 {
+	if len(xs) == 0 {
+		return 0
+	}
 	slices.Sort(xs)
 	return xs[min(len(xs)-1, int(p*float64(len(xs))))]
 }
@@ -76,6 +129,7 @@ func at(xs []float64, p float64) float64 {
 // gateway is one xds with one Envoy and an authz that allows everything.
 type gateway struct {
 	catalog    *keymanagertest.KeyManager
+	tap        *tap
 	envoy      *process.Process
 	ones, twos string // addresses of two back ends
 	url        string
@@ -102,18 +156,24 @@ func (allow) Check(context.Context, *authv3.CheckRequest) (*authv3.CheckResponse
 		}}}}}, nil
 }
 
-func newGateway(ctx context.Context, binary, prefix string, n int) (*gateway, error) {
-	g := &gateway{}
+func newGateway(ctx context.Context, binary, prefix string, row changeRow) (*gateway, error) {
+	g := &gateway{tap: &tap{nodes: map[string]*tapped{}}}
 	ctx, g.cancel = context.WithCancel(ctx)
 	g.tasks, ctx = errgroup.WithContext(ctx)
-	err := g.open(ctx, binary, prefix, n)
+	err := g.open(ctx, binary, prefix, row)
+	if err == nil {
+		err = g.follow(ctx, prefix+".xds", row.simulated)
+	}
+	if err == nil { // what the first push was is no change's
+		_, _, err = g.tap.cut(ctx, benchNode)
+	}
 	if err != nil {
 		err = errors.Join(err, g.stop())
 	}
 	return g, err
 }
 
-func (g *gateway) open(ctx context.Context, binary, prefix string, n int) error {
+func (g *gateway) open(ctx context.Context, binary, prefix string, row changeRow) error {
 	for _, address := range []*string{&g.ones, &g.twos} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -122,11 +182,15 @@ func (g *gateway) open(ctx context.Context, binary, prefix string, n int) error 
 		*address = l.Addr().String()
 		g.serve(ctx, l, &http.Server{Handler: echo(*address), ReadHeaderTimeout: 10 * time.Second})
 	}
-	apis := make([]*keymanager.API, 0, n)
-	for i := range n - 1 {
+	apis := make([]*keymanager.API, 0, row.apis)
+	for i := range row.apis - 1 {
 		id := fmt.Sprintf("other-%d", i)
 		a := g.api(g.ones, "/v")
-		a.ID, a.Name, a.Context = keymanager.APIID(id), id, "/"+id
+		if a.ID, a.Name = keymanager.APIID(id), id; row.oneTable {
+			a.Version = "2." + strconv.Itoa(i)
+		} else {
+			a.Context = "/" + id
+		}
 		apis = append(apis, a)
 	}
 	g.catalog = keymanagertest.New(keymanagertest.Options{Heartbeat: time.Second}, append(apis, g.api(g.ones, "/v"))...)
@@ -136,7 +200,7 @@ func (g *gateway) open(ctx context.Context, binary, prefix string, n int) error 
 		return err
 	}
 	g.tasks.Go(func() error { return server.Run(ctx) })
-	control := grpc.NewServer(xds.ServerOptions(nil)...)
+	control := grpc.NewServer(append(xds.ServerOptions(nil), grpc.StatsHandler(g.tap))...)
 	server.Register(control)
 	decide := grpc.NewServer()
 	authv3.RegisterAuthorizationServer(decide, allow{})
@@ -159,7 +223,7 @@ func (g *gateway) open(ctx context.Context, binary, prefix string, n int) error 
 }
 
 func (g *gateway) startEnvoy(ctx context.Context, binary, prefix string) error {
-	boot, err := bootstrap.Render(bootstrap.Options{NodeID: "bench", Group: "bench", XDS: prefix + ".xds", Authz: prefix + ".authz",
+	boot, err := bootstrap.Render(bootstrap.Options{NodeID: benchNode, Group: "bench", XDS: prefix + ".xds", Authz: prefix + ".authz",
 		HeapLimit: 8 << 30, BackoffBase: 50 * time.Millisecond, BackoffMax: 500 * time.Millisecond})
 	if err != nil {
 		return err
@@ -199,18 +263,34 @@ func (g *gateway) api(address, base string) *keymanager.API {
 		Resources: []keymanager.Resource{{Method: keymanager.AnyMethod, Path: "/*", AuthType: keymanager.AuthNone}}}
 }
 
-// time returns how long each of a number of changes took, in milliseconds.
-func (g *gateway) time(ctx context.Context, next func(k int) (api *keymanager.API, answer string)) ([]float64, error) {
-	var out []float64
-	for k := range changesMeasured {
+// timed are the measurements of a number of changes: milliseconds until one is
+// in use, and until Envoy has acknowledged it; the most that any gateway was
+// sent for one, in bytes.
+type timed struct {
+	inUse, acks []float64
+	bytes       int
+}
+
+// time measures a number of changes.
+func (g *gateway) time(ctx context.Context, changes int, next func(k int) (api *keymanager.API, answer string)) (timed, error) {
+	var out timed
+	for k := range changes {
 		api, answer := next(k)
 		begun := time.Now()
 		g.catalog.SetAPI(api)
 		seen, err := g.until(ctx, answer+"/x")
 		if err != nil {
-			return nil, err
+			return out, err
 		}
-		out = append(out, float64(seen.Sub(begun))/1e6)
+		out.inUse = append(out.inUse, float64(seen.Sub(begun))/1e6)
+		bytes, acks, err := g.tap.cut(ctx, benchNode)
+		if err != nil {
+			return out, err
+		}
+		out.acks = append(out.acks, acks...)
+		for _, n := range bytes {
+			out.bytes = max(out.bytes, n)
+		}
 	}
 	return out, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"time"
 
 	"tollgate/envoy"
 )
@@ -10,8 +11,11 @@ type object = map[string]any
 
 const typeURL = "type.googleapis.com/"
 
+// logFlush is how often Envoy writes its access log to the file.
+const logFlush = 200 * time.Millisecond
+
 // envoyVariant is one Envoy of the end-to-end comparison: one worker, one
-// route that the router answers itself, so that Envoy's CPU per request is the
+// route that the router answers itself (unless there is a backend), so that Envoy's CPU per request is the
 // proxy's own cost plus that of the filter under test, and nothing else.
 type envoyVariant struct {
 	authzSocket string // ext_authz, unless empty
@@ -20,6 +24,8 @@ type envoyVariant struct {
 	jwtCache    bool
 	api         string
 	rev         string
+	backend     string // Unix socket of an HTTP/1.1 server behind it
+	accessLog   string // file for a line with the microseconds that ext_authz took
 }
 
 // config returns a static bootstrap. listenPath is a Unix socket: the load
@@ -45,14 +51,25 @@ func (v envoyVariant) config(listenPath string) ([]byte, error) {
 		}
 	}
 	filters = append(filters, filter(envoy.FilterRouter, "router.v3.Router", object{"suppress_envoy_headers": true}))
+	action, answer := "direct_response", object{"status": 200, "body": object{"inline_string": "ok"}}
+	if v.backend != "" {
+		action, answer = "route", object{"cluster": "backend"}
+		clusters = append(clusters, cluster("backend", v.backend))
+	}
+	var logs []any
+	if v.accessLog != "" {
+		logs = append(logs, object{"name": "file", "typed_config": typed("envoy.extensions.access_loggers.file.v3.FileAccessLog", object{
+			"path": v.accessLog, "log_format": object{"text_format_source": object{
+				"inline_string": "%FILTER_STATE(" + envoy.FilterAuthz + ":FIELD:latency_us)%\n"}}})})
+	}
 	hcm := typed("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", object{
-		"stat_prefix": "edge", "http_filters": filters,
+		"stat_prefix": "edge", "http_filters": filters, "access_log": logs,
 		"normalize_path": true, "merge_slashes": true, "path_with_escaped_slashes_action": "REJECT_REQUEST", "strip_any_host_port": true,
 		"use_remote_address": true, "internal_address_config": object{"cidr_ranges": []any{object{"address_prefix": "255.255.255.255", "prefix_len": 32}}},
 		"always_set_request_id_in_response": true,
 		"common_http_protocol_options":      object{"headers_with_underscores_action": "REJECT_REQUEST", "max_headers_count": 80},
 		"route_config": object{"name": "r", "virtual_hosts": []any{object{"name": "v", "domains": []string{"*"}, "routes": []any{object{
-			"match": object{"prefix": "/"}, "direct_response": object{"status": 200, "body": object{"inline_string": "ok"}},
+			"match": object{"prefix": "/"}, action: answer,
 			"typed_per_filter_config": perRoute}}}}},
 	})
 	return json.Marshal(object{
@@ -88,14 +105,20 @@ func (v envoyVariant) extAuthz() object {
 	return c
 }
 
-func authzCluster(socket string) object {
-	return object{"name": envoy.ClusterAuthz, "type": "STATIC", "connect_timeout": "1s",
+// cluster is a server at a Unix socket.
+func cluster(name, socket string) object {
+	return object{"name": name, "type": "STATIC", "connect_timeout": "1s",
 		"circuit_breakers": object{"thresholds": []any{object{"max_connections": 1024, "max_pending_requests": 8192, "max_requests": 16384}}},
-		"load_assignment": object{"cluster_name": envoy.ClusterAuthz, "endpoints": []any{object{"lb_endpoints": []any{
-			object{"endpoint": object{"address": object{"pipe": object{"path": socket}}}}}}}},
-		"typed_extension_protocol_options": object{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
-			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-			object{"explicit_http_config": object{"http2_protocol_options": object{"max_concurrent_streams": 256}}})}}
+		"load_assignment": object{"cluster_name": name, "endpoints": []any{object{"lb_endpoints": []any{
+			object{"endpoint": object{"address": object{"pipe": object{"path": socket}}}}}}}}}
+}
+
+func authzCluster(socket string) object {
+	c := cluster(envoy.ClusterAuthz, socket)
+	c["typed_extension_protocol_options"] = object{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
+		"envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+		object{"explicit_http_config": object{"http2_protocol_options": object{"max_concurrent_streams": 256}}})}
+	return c
 }
 
 func typed(message string, fields object) object {

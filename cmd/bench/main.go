@@ -9,6 +9,7 @@
 //	bench memory   authz as it is shipped, idle and with 100,000 tokens
 //	bench revoke   a revocation answered, until 1 and 100 gateways refuse
 //	bench envoy    the chain Envoy + authz, beside Envoy alone and jwt_authn
+//	bench latency  what authz adds to the latency of an echo behind Envoy
 //	bench change   one API changed among 1k, 10k and 100k, until Envoy uses it
 package main
 
@@ -40,7 +41,7 @@ func main() {
 
 func run(ctx context.Context, out io.Writer, args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: bench check|miss|remote|memory|revoke|envoy|change [ROUNDS]")
+		return errors.New("usage: bench check|miss|remote|memory|revoke|envoy|latency|change [ROUNDS]")
 	}
 	if args[0] == "serve" {
 		return serve(ctx, args[1:])
@@ -75,24 +76,29 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 		return benchRevoke(ctx, out, creds)
 	case "envoy":
 		return benchEnvoy(ctx, out, creds, rounds)
-	case "change":
-		return benchChange(ctx, out, dir)
+	case "latency":
+		return benchLatency(ctx, out, creds, rounds)
+	case "change": // ROUNDS is how many of the configurations
+		return benchChange(ctx, out, dir, rounds)
 	default:
-		return fmt.Errorf("%q is not a benchmark: want check, miss, remote, memory, revoke, envoy or change", args[0])
+		return fmt.Errorf("%q is not a benchmark: want check, miss, remote, memory, revoke, envoy, latency or change", args[0])
 	}
 }
 
 // serve runs one of the servers that are measured, in a process of its own.
 func serve(ctx context.Context, args []string) error {
 	if len(args) != 3 {
-		return errors.New("usage: bench serve bare|authz|keymanager|keymanager-all|authz-redis|authz-keymanager SOCKET DIR")
+		return errors.New("usage: bench serve bare|echo|authz|keymanager|keymanager-all|authz-redis|authz-keymanager SOCKET DIR")
 	}
 	l, err := net.Listen("unix", args[1])
 	if err != nil {
 		return err
 	}
-	if args[0] == "bare" {
+	switch args[0] {
+	case "bare":
 		return serveBare(ctx, l)
+	case "echo":
+		return serveEcho(ctx, l)
 	}
 	debug.SetGCPercent(400) // as tollgate sets it
 	keyManager := filepath.Join(args[2], "keymanager.sock")

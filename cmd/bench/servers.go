@@ -118,6 +118,7 @@ func startEnvoy(ctx context.Context, binary, dir string, n int, v envoyVariant) 
 		return nil, err
 	}
 	s := &server{socket: socket, cmd: pinned(serverCore, binary, "-c", file, "--concurrency", "1", "--use-dynamic-base-id",
-		"--disable-hot-restart", "-l", "error")}
+		"--disable-hot-restart", "-l", "error",
+		"--file-flush-interval-msec", strconv.FormatInt(logFlush.Milliseconds(), 10))}
 	return s, s.start(ctx)
 }
