@@ -99,6 +99,10 @@ bench: envoy ## measure; writes bench.txt (docs/performance.md explains it)
 faults: envoy postgres redis ## the whole fault matrix (up to 45 minutes); writes docs/faults.md
 	deploy/faults.sh docs/faults.md
 
+.PHONY: soak
+soak: envoy postgres redis ## a whole fleet under load, changes and restarts for SOAK_MINUTES (default 30); writes docs/soak.md
+	deploy/soak.sh docs/soak
+
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZ_TIME (default 1m)
 	@set -e; for pkg in $$(go list ./...); do \

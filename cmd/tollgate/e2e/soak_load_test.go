@@ -55,7 +55,8 @@ type soakLoad struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 
-	logged  atomic.Int64
+	loggedLoose, loggedWrong atomic.Int64
+
 	mu      sync.Mutex
 	window  *soakWindow
 	right   [callKinds]int
@@ -77,7 +78,7 @@ func newSoakLoad(s *soak, w *soakTokens) *soakLoad {
 // ready waits until every gateway answers every kind of call that there is.
 func (l *soakLoad) ready() {
 	rig.Eventually(l.s.t, "tokens are issued", func() error {
-		if l.w.pick(&l.w.live) == nil {
+		if l.w.pick(&l.w.live) == nil || l.w.pick(&l.w.moving) == nil {
 			return fmt.Errorf("none yet")
 		}
 		return nil
@@ -85,7 +86,7 @@ func (l *soakLoad) ready() {
 	for _, gateway := range l.s.Gateways {
 		for _, item := range l.w.items {
 			rig.Eventually(l.s.t, item.path+" at "+gateway, func() error {
-				a, err := rig.Do(http.MethodGet, "http://"+gateway+item.path, "Authorization", "Bearer "+l.w.pick(&l.w.live).value)
+				a, err := rig.Do(http.MethodGet, "http://"+gateway+item.path, "Authorization", "Bearer "+l.w.pick(&l.w.moving).value)
 				if err == nil && (a.Status != item.now.status || a.Code() != item.now.code) {
 					err = fmt.Errorf("%d %s", a.Status, a.Body)
 				}
@@ -208,7 +209,11 @@ func (l *soakLoad) call(start time.Time) {
 		if kind == callExpired || kind == callRevoked {
 			kind = callValid
 		}
-		if token = l.w.pick(&l.w.live); token == nil {
+		from := &l.w.live
+		if kind == callItem {
+			from = &l.w.moving
+		}
+		if token = l.w.pick(from); token == nil {
 			return
 		}
 	}
@@ -294,11 +299,11 @@ func (l *soakLoad) judge(kind, gateway int, token *soakToken, item *soakItem, be
 	excuse := ""
 	if undecided {
 		if excuse = l.s.excuse(gateway, known, begun, end); excuse == "" {
-			l.logf("%s undecided at gateway %d (known %v), after %v: %s", end.Sub(l.s.began).Round(time.Millisecond), gateway+1, known, end.Sub(begun).Round(time.Millisecond), what)
+			l.logf(&l.loggedLoose, "%s undecided at gateway %d (known %v), after %v: %s", end.Sub(l.s.began).Round(time.Millisecond), gateway+1, known, end.Sub(begun).Round(time.Millisecond), what)
 		}
 	} else if !right {
 		l.s.t.Fail()
-		l.logf("%s wrong at gateway %d: %s; %s", end.Sub(l.s.began).Round(time.Millisecond), gateway+1, what, pathOf(item))
+		l.logf(&l.loggedWrong, "%s wrong at gateway %d: %s; %s", end.Sub(l.s.began).Round(time.Millisecond), gateway+1, what, pathOf(item))
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -320,9 +325,9 @@ func (l *soakLoad) judge(kind, gateway int, token *soakToken, item *soakItem, be
 	}
 }
 
-// logf logs what is not as it should be: the first hundred, one by one.
-func (l *soakLoad) logf(format string, args ...any) {
-	if l.logged.Add(1) <= 100 {
+// logf logs what is not as it should be: the first hundred of a sort, one by one.
+func (l *soakLoad) logf(logged *atomic.Int64, format string, args ...any) {
+	if logged.Add(1) <= 100 {
 		l.s.t.Logf(format, args...)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -19,14 +20,16 @@ import (
 const (
 	soakTokenLife = time.Minute
 	soakSettle    = 3 * time.Second // a change answered, until it holds everywhere: far more than is promised
+	soakLongest   = time.Minute     // the same, with disturbances one after another
 	soakEvery     = 40 * time.Second
 	soakSample    = 5 * time.Second
 	soakRamp      = time.Minute
 )
 
-// soakWorld is what the soak begins with: an API that stays, ten whose
-// subscription is blocked and unblocked, and an application that calls them.
-// Ten more APIs come, change and go.
+// soakWorld is what the soak begins with: an API that stays and its subscriber;
+// ten APIs whose subscription is blocked and unblocked, and theirs. Ten more
+// APIs come, change and go. The subscribers are two, because whatever changes in
+// the subscriptions of an application has gateways ask for its tokens again.
 func soakWorld(production string) string {
 	m := `
 {kind: User, organization: default, name: alice, spec: {}}
@@ -35,11 +38,18 @@ func soakWorld(production string) string {
 ---
 {kind: Key, organization: default, name: buyer/PRODUCTION, spec: {}}
 ---
+{kind: Application, organization: default, name: mover, spec: {owner: alice}}
+---
+{kind: Key, organization: default, name: mover/PRODUCTION, spec: {}}
+---
 {kind: API, organization: default, name: shop, spec: {version: 1.0.0, context: /shop, state: PUBLISHED, production: ["http://` + production + `"],
   tiers: [Unlimited], resources: [{method: GET, path: /items}, {method: GET, path: /admin, scopes: ["shop:admin"]}, {method: POST, path: /items, scopes: ["shop:write"]}]}}
 ---
 {kind: Subscription, organization: default, name: buyer-shop, spec: {application: buyer, api: shop/1.0.0, tier: Unlimited}}
 `
+	// A scope that mover can ask for: a token for which none is asked has all.
+	m += "---\n" + strings.Replace(churnAPI("base", production, false), "resources: [", `resources: [{method: POST, path: /items, scopes: ["base:write"]}, `, 1) +
+		"---\n" + churnSubscription("base", "UNBLOCKED")
 	for i := range soakItems {
 		name := fmt.Sprint("sub", i)
 		m += "---\n" + churnAPI(name, production, false) + "---\n" + churnSubscription(name, "UNBLOCKED")
@@ -92,9 +102,8 @@ func TestSoak(t *testing.T) {
 	for _, n := range s.Nodes() {
 		s.started(n)
 	}
-	// The credential of the application, made with an administrator's token.
-	client := s.Fleet.Admin(t).Apply(t, soakWorld(s.Production))["buyer/PRODUCTION"]
-	world := newSoakTokens(s, client)
+	clients := s.Fleet.Admin(t).Apply(t, soakWorld(s.Production))
+	world := newSoakTokens(s, clients["buyer/PRODUCTION"], clients["mover/PRODUCTION"])
 	world.run()
 	load := newSoakLoad(s, world)
 	load.ready()
@@ -214,20 +223,34 @@ func (s *soak) gone(n *rig.Node) {
 }
 
 // settled reports whether at a moment that which was answered at another has to
-// hold: some seconds in which nothing was restarted lie between them.
+// hold: some seconds in which nothing was restarted, and the machine was there
+// for us, lie between them; or a minute, whatever happened.
 func (s *soak) settled(answered, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, f := range s.faults {
-		if f.to.IsZero() {
-			if f.from.Before(answered.Add(soakSettle)) {
-				return false
+	for quiet, since := false, answered; ; {
+		if now.After(answered.Add(soakLongest)) {
+			return true
+		}
+		if quiet {
+			return now.After(since.Add(soakSettle))
+		}
+		quiet = true
+		for _, disturbances := range [][]soakFault{s.faults, s.starved} {
+			for i := len(disturbances) - 1; i >= 0; i-- {
+				f := disturbances[i]
+				if !f.to.IsZero() && !f.to.After(since) {
+					break // and those before it
+				}
+				if f.from.Before(since.Add(soakSettle)) {
+					if f.to.IsZero() {
+						return false
+					}
+					since, quiet = f.to, false
+				}
 			}
-		} else if f.from.Before(answered.Add(soakSettle)) && f.to.After(answered) {
-			answered = f.to
 		}
 	}
-	return now.After(answered.Add(soakSettle))
 }
 
 // excuse returns what was restarted during a call (or just before), if that may

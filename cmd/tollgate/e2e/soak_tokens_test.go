@@ -99,7 +99,8 @@ func (i *soakItem) expect(s *soak, from, to time.Time) []answer {
 // soakTokens issues, revokes and changes, at whichever key manager answers.
 type soakTokens struct {
 	s      *soak
-	client rig.Client
+	client rig.Client // of the API that stays
+	mover  rig.Client // of those that change
 	http   *http.Client
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
@@ -107,6 +108,7 @@ type soakTokens struct {
 
 	mu                     sync.Mutex
 	live, revoked, expired []*soakToken
+	moving                 []*soakToken // of mover, and live
 	items                  []*soakItem
 	issued, ended, changes atomic.Int64
 	retried                atomic.Int64
@@ -114,8 +116,8 @@ type soakTokens struct {
 	adminUntil             time.Time
 }
 
-func newSoakTokens(s *soak, client rig.Client) *soakTokens {
-	w := &soakTokens{s: s, client: client, http: &http.Client{Timeout: 5 * time.Second}}
+func newSoakTokens(s *soak, client, mover rig.Client) *soakTokens {
+	w := &soakTokens{s: s, client: client, mover: mover, http: &http.Client{Timeout: 5 * time.Second}}
 	for i := range soakItems {
 		w.items = append(w.items,
 			&soakItem{path: fmt.Sprintf("/sub%d/1.0.0/items", i), possible: []answer{{200, ""}, {401, "900907"}}, now: answer{200, ""}, since: time.Now()},
@@ -128,7 +130,8 @@ func newSoakTokens(s *soak, client rig.Client) *soakTokens {
 func (w *soakTokens) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel = cancel
-	w.every(ctx, time.Second/soakIssues, w.issue)
+	w.every(ctx, time.Second/soakIssues, func(ctx context.Context) { w.issue(ctx, w.client, "shop:write", &w.live) })
+	w.every(ctx, time.Second/2, func(ctx context.Context) { w.issue(ctx, w.mover, "base:write", &w.moving) })
 	w.every(ctx, time.Second/soakRevocations, w.revoke)
 	w.every(ctx, time.Second, w.turnOver)
 	w.every(ctx, time.Second, w.change())
@@ -203,17 +206,17 @@ func (w *soakTokens) token(ctx context.Context, c rig.Client, scopes ...string) 
 	return t.AccessToken, nil
 }
 
-func (w *soakTokens) issue(ctx context.Context) {
+func (w *soakTokens) issue(ctx context.Context, c rig.Client, scope string, to *[]*soakToken) {
 	k := &soakToken{asked: time.Now()}
 	var err error
-	if k.value, err = w.token(ctx, w.client, "shop:write"); err != nil {
+	if k.value, err = w.token(ctx, c, scope); err != nil {
 		w.retried.Add(1)
 		return
 	}
 	k.issued = time.Now()
 	w.issued.Add(1)
 	w.mu.Lock()
-	w.live = append(w.live, k)
+	*to = append(*to, k)
 	w.mu.Unlock()
 }
 
@@ -254,15 +257,17 @@ func (w *soakTokens) revoke(ctx context.Context) {
 func (w *soakTokens) turnOver(context.Context) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var live []*soakToken
-	for _, k := range w.live {
-		if time.Since(k.asked) < soakTokenLife-2*time.Second {
-			live = append(live, k)
-		} else {
-			w.expired = last(append(w.expired, k), soakEnded)
+	for _, tokens := range []*[]*soakToken{&w.live, &w.moving} {
+		var live []*soakToken
+		for _, k := range *tokens {
+			if time.Since(k.asked) < soakTokenLife-2*time.Second {
+				live = append(live, k)
+			} else if tokens == &w.live {
+				w.expired = last(append(w.expired, k), soakEnded)
+			}
 		}
+		*tokens = live
 	}
-	w.live = live
 }
 
 // age makes what has expired a day older in the database: a token is kept that
@@ -294,7 +299,7 @@ func churnAPI(name, production string, scope bool) string {
 }
 
 func churnSubscription(name, state string) string {
-	return fmt.Sprintf("{kind: Subscription, organization: default, name: buyer-%s, spec: {application: buyer, api: %s/1.0.0, tier: Unlimited, state: %s}}\n", name, name, state)
+	return fmt.Sprintf("{kind: Subscription, organization: default, name: mover-%s, spec: {application: mover, api: %s/1.0.0, tier: Unlimited, state: %s}}\n", name, name, state)
 }
 
 // change returns the change of each second: of one item after another.
@@ -326,7 +331,7 @@ func (w *soakTokens) change() func(context.Context) {
 		default:
 			next = answer{404, "404"}
 			do = func() error {
-				return errors.Join(w.remove(ctx, "/subscriptions/buyer-"+name), w.remove(ctx, "/apis/"+name+"/1.0.0"))
+				return errors.Join(w.remove(ctx, "/subscriptions/mover-"+name), w.remove(ctx, "/apis/"+name+"/1.0.0"))
 			}
 		}
 		item.mu.Lock()
