@@ -38,12 +38,13 @@ type world struct {
 	client rig.Client
 	good   string // a token of the application
 	dead   string // a revoked one
+	lines  int    // that a process may log of one cause in ten seconds
 }
 
-// fewLines is how many lines of one cause a process may log in ten seconds:
-// not one for each call, which would be hundreds. A fault that comes and goes
-// is a new one each time.
-const fewLines = 10
+// fewLines is how many lines of one cause a process may log in ten seconds: one
+// or two for each fault, of which the quickest come every second, and not one
+// for each call, which would be hundreds.
+const fewLines = 30
 
 func newWorld(t *testing.T, settings map[string][]string) *world {
 	t.Helper()
@@ -53,10 +54,10 @@ func newWorld(t *testing.T, settings map[string][]string) *world {
 // settle makes the world of a fleet.
 func settle(t *testing.T, fleet *rig.Fleet) *world {
 	t.Helper()
-	w := &world{Fleet: fleet}
+	w := &world{Fleet: fleet, lines: fewLines}
 	t.Cleanup(func() { // while the processes still run
 		w.KeepsSecrets(t)
-		w.LogsLittle(t, fewLines)
+		w.LogsLittle(t, w.lines)
 	})
 	w.back = backend(t, w.Production)
 	w.admin = w.Fleet.Admin(t)

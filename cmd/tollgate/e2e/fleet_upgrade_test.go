@@ -18,6 +18,7 @@ func TestFaultFleetUpgrade(t *testing.T) {
 	old, name := rig.Release(t)
 	t.Logf("from %s and back", name)
 	w := settle(t, rig.NewFleetOf(t, old, map[string][]string{"keymanager": {"OPS_DRAIN_WAIT=500ms"}}))
+	w.lines = 100 // the older one is as it was
 	b := w.newBalancer(t, 100)
 	b.load.Flows(5, nil)
 
