@@ -15,6 +15,7 @@ func (d *daemon) loadCertificates() (err error) {
 	if d.identity, d.https, err = ownCertificates(&d.cfg, d.roles, d.log); err != nil {
 		return err
 	}
+	d.metrics.MustRegister(certificateExpiry{[]*certificates{d.identity, d.https}})
 	if d.identity != nil {
 		d.background = append(d.background, task{"certificate", d.identity.Run})
 	}
