@@ -148,9 +148,12 @@ func TestMutualTLS(t *testing.T) {
 			f := newFleet(t, []string{xdsIdentity, "127.0.0.1", "localhost"}, []string{authzIdentity, "127.0.0.1", "localhost"})
 			e := f.start(true, change)
 			f.answers(e, http.StatusOK)
-			if r := envoytest.Get(t, e.Addr("health"), "/healthz", "localhost"); r.Status != http.StatusOK {
-				t.Errorf("/healthz is %d", r.Status)
-			}
+			envoytest.Eventually(t, func() error {
+				if r := envoytest.Get(t, e.Addr("health"), "/healthz", "localhost"); r.Status != http.StatusOK {
+					return fmt.Errorf("/healthz is %d", r.Status)
+				}
+				return nil
+			})
 			for name, s := range map[string]*secured{"xds": f.xds, "authz": f.authz} {
 				if got := s.identities(); !slices.Contains(got, identity) {
 					t.Errorf("%s saw %v", name, got)

@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -109,15 +110,24 @@ func tempDir(t testing.TB) string {
 	return dir
 }
 
+// freePort returns a port that nobody listens on right now. It is below those
+// that the system gives to outgoing connections (ip_local_port_range): a server
+// that starts again finds its port free.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, ports = 10_000, 5_000
+	for range ports {
+		port := first + (os.Getpid()*97+int(portsTried.Add(1)))%ports
+		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
+
+var portsTried atomic.Int64
 
 // lines returns the configuration.
 func (s *Server) lines() []string {
