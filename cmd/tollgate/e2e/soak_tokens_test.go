@@ -312,7 +312,8 @@ func (w *soakTokens) change() func(context.Context) {
 		item, round := w.items[n%len(w.items)], n/len(w.items)
 		name := strings.Split(item.path, "/")[1]
 		n++
-		next, do := answer{}, func() error { return nil }
+		var next answer
+		var do func() error
 		switch {
 		case strings.HasPrefix(name, "sub"):
 			state := "UNBLOCKED"
