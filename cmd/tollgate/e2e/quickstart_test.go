@@ -186,6 +186,7 @@ var guideMasks = []struct {
 	{regexp.MustCompile(`\b(authz|xds)-\S+-\d+`), "$1-<host>-<pid>"},
 	{regexp.MustCompile(`envoy \d+\.\d+\.\d+`), "envoy <version>"},
 	{regexp.MustCompile(`\S{4}( +127\.0\.0\.0/8)`), "<last 4>$1"},
+	{regexp.MustCompile(`(LIVE|STALE) +[0-9.]+m?s\b`), "$1  <lag>"}, // how long ago a part was last at the end of the log
 	{regexp.MustCompile(` {2,}`), "  "},
 }
 
