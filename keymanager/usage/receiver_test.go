@@ -94,7 +94,7 @@ func TestReceiver(t *testing.T) {
 	begun := proto.CloneOf(good)
 	begun.CommonProperties.AccessLogType = accesslogv3.AccessLogType_DownstreamStart
 	lasting := proto.CloneOf(good)
-	lasting.CommonProperties.IntermediateLogEntry = true
+	lasting.CommonProperties.IntermediateLogEntry = true //nolint:staticcheck // as an Envoy says it that does not know the type
 	longAgo := proto.CloneOf(good)
 	longAgo.CommonProperties.StartTime = timestamppb.New(now.Add(-1000 * time.Hour))
 	web := entry(t, "http_401.json", &accesslogv3.HTTPAccessLogEntry{})

@@ -141,9 +141,9 @@ const lastWords = 2 * time.Second
 func (w *Writer) Run(ctx context.Context) error {
 	for {
 		batch := w.gather(ctx)
-		if ctx.Err() != nil {
+		if ended := ctx.Err() != nil; ended {
 			w.finish(ctx, batch)
-			return nil //nolint:nilerr // it was told to end
+			return nil
 		}
 		w.write(ctx, batch)
 	}
