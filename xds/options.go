@@ -217,7 +217,7 @@ func (o *Options) identity(g *Group) error {
 	}
 	chain, err := readCertificates(o.Certificates[name].CertPEM)
 	if err != nil {
-		return nil // it is not used, and reported
+		return nil //nolint:nilerr // it is not used, and reported
 	}
 	peer, err := keymanager.ParsePeer(o.TrustDomain, chain[0])
 	if err != nil {

@@ -63,7 +63,7 @@ func appendText(b []byte, n protowire.Number, s string) []byte {
 }
 
 func appendHead(b []byte, n protowire.Number, size int) []byte {
-	return protowire.AppendVarint(protowire.AppendTag(b, n, protowire.BytesType), uint64(size)) //nolint:gosec // not negative
+	return protowire.AppendVarint(protowire.AppendTag(b, n, protowire.BytesType), uint64(size))
 }
 
 // encode writes the response under a nonce. The contents are parts of it as they
