@@ -4,6 +4,7 @@
 package rig
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -123,38 +124,53 @@ func envoyBinary(t testing.TB) string {
 	return ""
 }
 
-// nextPort is where FreePorts goes on: below the ports that the system gives to
-// outgoing connections (ip_local_port_range), so that a server finds its port
-// free when it starts again, and at a place of this process's own.
-var nextPort = struct {
+// ports is what FreePorts has to give: blocks below the ports that the system
+// gives to outgoing connections (ip_local_port_range), so that a server finds
+// its port free when it starts again. A process that uses a block keeps its
+// first port, as long as it lives, so that no two use the same.
+var ports struct {
 	sync.Mutex
-	port int
-}{port: firstPort + os.Getpid()*97%(lastPort-firstPort)}
+	block, next int // 0 = none yet
+	claims      []net.Listener
+}
 
-const firstPort, lastPort = 15_000, 32_000
+const (
+	firstPort, lastPort = 15_000, 32_000
+	blockPorts          = 100
+)
 
 // FreePorts returns n loopback addresses that nobody listens on right now. None
-// is returned twice.
+// is returned twice, and none to another process.
 func FreePorts(t testing.TB, n int) []string {
 	t.Helper()
-	nextPort.Lock()
-	defer nextPort.Unlock()
+	ports.Lock()
+	defer ports.Unlock()
 	var out []string
-	for range lastPort - firstPort {
-		if len(out) == n {
-			return out
+	for len(out) < n {
+		if ports.next++; ports.block == 0 || ports.next >= ports.block+blockPorts {
+			claimPorts(t)
 		}
-		if nextPort.port++; nextPort.port >= lastPort {
-			nextPort.port = firstPort
-		}
-		address := fmt.Sprintf("127.0.0.1:%d", nextPort.port)
-		if l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address); err == nil {
+		address := fmt.Sprintf("127.0.0.1:%d", ports.next)
+		if l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", address); err == nil {
 			_ = l.Close()
 			out = append(out, address)
 		}
 	}
-	t.Fatalf("no %d free ports", n)
-	return nil
+	return out
+}
+
+// claimPorts takes the next block that no process has.
+func claimPorts(t testing.TB) {
+	t.Helper()
+	for block := max(firstPort, ports.block+blockPorts); block < lastPort; block += blockPorts {
+		l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", fmt.Sprintf("127.0.0.1:%d", block))
+		if err == nil {
+			ports.claims = append(ports.claims, l)
+			ports.block, ports.next = block, block+1
+			return
+		}
+	}
+	t.Fatal("no free ports")
 }
 
 // flags returns the flags that put a server on this rig's addresses.
