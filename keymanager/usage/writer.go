@@ -141,11 +141,13 @@ const lastWords = 2 * time.Second
 func (w *Writer) Run(ctx context.Context) error {
 	for {
 		batch := w.gather(ctx)
-		if ended := ctx.Err() != nil; ended {
+		select {
+		case <-ctx.Done():
 			w.finish(ctx, batch)
 			return nil
+		default:
+			w.write(ctx, batch)
 		}
-		w.write(ctx, batch)
 	}
 }
 
