@@ -18,7 +18,7 @@ func TestGateways(t *testing.T) {
 	bad := keymanager.RejectedResource{Node: "n1", Type: "type.googleapis.com/x", Name: "pets", API: "id-1", Reason: "no such cluster", Since: at}
 	w := newWorld(t, func(o *admin.Options) {
 		o.Gateways = states{
-			{Kind: keymanager.GatewayAuthz, ID: "a", Phase: keymanager.PhaseLive, Confirmed: pos, At: at},
+			{Kind: keymanager.GatewayAuthz, ID: "a", Phase: keymanager.PhaseLive, Confirmed: pos, Lag: 40 * time.Millisecond, At: at},
 			{Kind: keymanager.GatewayXDS, ID: "x", Group: "eu", Phase: keymanager.PhaseSyncing, At: at, Rejected: []keymanager.RejectedResource{bad},
 				Nodes: []keymanager.NodeState{{ID: "n1", Version: "1.40.0", Connected: true, Acknowledged: pos, Rejected: []keymanager.RejectedResource{bad}}}},
 		}
@@ -26,8 +26,8 @@ func TestGateways(t *testing.T) {
 	a := w.want(200, system, "GET", "/gateways", "")
 	const rejected = `[{"node":"n1","type":"type.googleapis.com/x","name":"pets","api":"id-1","reason":"no such cluster","since":"2026-05-01T00:00:00Z"}]`
 	equalJSON(t, "gateways", a.at("items"), `[
-		{"kind":"authz","id":"a","state":"LIVE","confirmed":"`+pos.String()+`","at":"2026-05-01T00:00:00Z"},
-		{"kind":"xds","id":"x","group":"eu","state":"SYNCING","confirmed":"`+keymanager.Position{}.String()+`","at":"2026-05-01T00:00:00Z","rejected":`+rejected+`,
+		{"kind":"authz","id":"a","state":"LIVE","lag":"40ms","confirmed":"`+pos.String()+`","at":"2026-05-01T00:00:00Z"},
+		{"kind":"xds","id":"x","group":"eu","state":"SYNCING","lag":"0s","confirmed":"`+keymanager.Position{}.String()+`","at":"2026-05-01T00:00:00Z","rejected":`+rejected+`,
 			"nodes":[{"id":"n1","version":"1.40.0","connected":true,"acknowledged":"`+pos.String()+`","rejected":`+rejected+`}]}]`)
 	if page := w.want(200, system, "GET", "/gateways?offset=1&limit=1", ""); page.text("items/0/kind") != "xds" || page.at("total") != 2.0 {
 		t.Errorf("second page: %s", page.body)
