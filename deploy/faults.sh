@@ -14,7 +14,7 @@ status=${PIPESTATUS[0]}
   echo "# The last run of the fault matrix"
   echo
   echo "Made by \`make faults\` on $(date -u +%F) at commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), $(nproc) CPUs,"
-  echo "$(redis-server --version 2>/dev/null | sed -n 's/.* v=\([0-9.]*\).*/Redis \1/p'), $(ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | tail -1 | xargs -r -I{} {} --version | sed -n 's/.*PostgreSQL) \([0-9.]*\).*/PostgreSQL \1/p'), Envoy 1.40.0. What each row is and promises: [operations](operations.md#when-something-fails)."
+  echo "$(redis-server --version 2>/dev/null | sed -n 's/.* v=\([0-9.]*\).*/Redis \1/p'), $(psql --version 2>/dev/null | sed -n 's/.*PostgreSQL) \([0-9.]*\).*/PostgreSQL \1/p'), Envoy 1.40.0. What each row is and promises: [operations](operations.md#when-something-fails)."
   echo
   echo "| row | test | outcome | seconds |"
   echo "|---|---|---|---|"
