@@ -74,10 +74,7 @@ func (s *Server) strict(config *tls.Config) *tls.Config {
 
 // caller says whether the other end may ask for decisions.
 func (s *Server) caller(state tls.ConnectionState) error {
-	if len(state.VerifiedChains) == 0 || len(state.PeerCertificates) == 0 {
-		return errors.New("authz: the caller has no verified certificate")
-	}
-	peer, err := keymanager.ParsePeer(s.options.TrustDomain, state.PeerCertificates[0])
+	peer, err := keymanager.VerifiedPeer(s.options.TrustDomain, state)
 	if err == nil && (peer.Role != keymanager.RoleGateway || peer.Group != s.group) {
 		err = keymanager.Errorf(keymanager.KindForbidden, "%s is not a gateway of group %q", peer, s.group)
 	}

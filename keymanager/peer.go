@@ -1,8 +1,11 @@
 package keymanager
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"net"
+	"net/netip"
 	"net/url"
 	"strings"
 )
@@ -32,6 +35,31 @@ func (p Peer) String() string {
 		return fmt.Sprintf("%s/%s/%s", p.Role, p.Group, p.Name)
 	}
 	return fmt.Sprintf("%s/%s", p.Role, p.Name)
+}
+
+// SameMachine reports whether the other end of a connection is a process of
+// this machine: a Unix socket or a loopback address. Only there a connection
+// may do without TLS.
+func SameMachine(from net.Addr) bool {
+	switch a := from.(type) {
+	case *net.UnixAddr:
+		return true
+	case *net.TCPAddr:
+		ip, ok := netip.AddrFromSlice(a.IP)
+		return ok && ip.Unmap().IsLoopback()
+	default:
+		return false
+	}
+}
+
+// VerifiedPeer reads the identity of the other end of a TLS connection; see
+// ParsePeer. A certificate that was not verified, or none, is a KindForbidden
+// error.
+func VerifiedPeer(trustDomain string, state tls.ConnectionState) (Peer, error) {
+	if len(state.VerifiedChains) == 0 || len(state.PeerCertificates) == 0 {
+		return Peer{}, Errorf(KindForbidden, "the other end shows no certificate that was verified")
+	}
+	return ParsePeer(trustDomain, state.PeerCertificates[0])
 }
 
 // ParsePeer reads the identity of a certificate that was verified before. It

@@ -1,7 +1,9 @@
 package keymanager
 
 import (
+	"crypto/tls"
 	"crypto/x509"
+	"net"
 	"net/url"
 	"strings"
 	"testing"
@@ -57,5 +59,40 @@ func TestParsePeer(t *testing.T) {
 	}
 	if _, err := ParsePeer("td", nil); err == nil {
 		t.Error("no certificate is somebody")
+	}
+}
+
+// What a connection itself says of its other end.
+func TestOtherEnd(t *testing.T) {
+	for _, tc := range []struct {
+		from net.Addr
+		same bool
+	}{
+		{&net.UnixAddr{Name: "/run/x.sock"}, true},
+		{&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, true},
+		{&net.TCPAddr{IP: net.IPv4(127, 9, 9, 9).To4()}, true},
+		{&net.TCPAddr{IP: net.IPv6loopback}, true},
+		{&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1)}, false},
+		{&net.TCPAddr{IP: net.IPv4zero}, false},
+		{&net.TCPAddr{}, false},
+		{&net.IPAddr{IP: net.IPv6loopback}, false},
+		{nil, false},
+	} {
+		if got := SameMachine(tc.from); got != tc.same {
+			t.Errorf("SameMachine(%v) is %v", tc.from, got)
+		}
+	}
+	leaf := &x509.Certificate{URIs: []*url.URL{{Scheme: "spiffe", Host: "td", Path: "/xds/a"}}}
+	verified := [][]*x509.Certificate{{leaf}}
+	for name, state := range map[string]tls.ConnectionState{
+		"nothing": {}, "not verified": {PeerCertificates: []*x509.Certificate{leaf}}, "no certificate": {VerifiedChains: verified},
+	} {
+		if who, err := VerifiedPeer("td", state); who != (Peer{}) || KindOf(err) != KindForbidden {
+			t.Errorf("%s: %v, %v", name, who, err)
+		}
+	}
+	who, err := VerifiedPeer("td", tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}, VerifiedChains: verified})
+	if err != nil || who != (Peer{RoleXDS, "", "a"}) {
+		t.Errorf("%v, %v", who, err)
 	}
 }

@@ -3,7 +3,6 @@ package xds
 import (
 	"context"
 	"fmt"
-	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -44,15 +43,12 @@ func (s *Server) identify(ctx context.Context) (identity, error) {
 	who := identity{from: p.Addr.String()}
 	info, encrypted := p.AuthInfo.(credentials.TLSInfo)
 	if !encrypted {
-		if !local(p.Addr) {
+		if !keymanager.SameMachine(p.Addr) {
 			return who, status.Error(codes.PermissionDenied, "in clear text only this machine is served")
 		}
 		return who, nil
 	}
-	if len(info.State.VerifiedChains) == 0 || len(info.State.PeerCertificates) == 0 {
-		return who, status.Error(codes.PermissionDenied, "no verified client certificate")
-	}
-	id, err := keymanager.ParsePeer(s.opts.TrustDomain, info.State.PeerCertificates[0])
+	id, err := keymanager.VerifiedPeer(s.opts.TrustDomain, info.State)
 	if err != nil {
 		return who, status.Error(codes.PermissionDenied, err.Error())
 	}
@@ -61,18 +57,6 @@ func (s *Server) identify(ctx context.Context) (identity, error) {
 		return who, status.Errorf(codes.PermissionDenied, "the certificate is of %s, not of a gateway", id)
 	}
 	return who, nil
-}
-
-// local reports whether an address is of this machine.
-func local(a net.Addr) bool {
-	switch a := a.(type) {
-	case *net.UnixAddr:
-		return true
-	case *net.TCPAddr:
-		return a.IP.IsLoopback()
-	default:
-		return false
-	}
 }
 
 // session is a stream as the library knows it.

@@ -139,8 +139,8 @@ func (d *daemon) fromPeers(next http.Handler) http.Handler {
 	}
 	marked := fromGateway(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-			peer, err := keymanager.ParsePeer(d.cfg.TLS.TrustDomain, r.TLS.PeerCertificates[0])
+		if r.TLS != nil {
+			peer, err := keymanager.VerifiedPeer(d.cfg.TLS.TrustDomain, *r.TLS)
 			if err == nil && peer.Role == keymanager.RoleGateway {
 				marked.ServeHTTP(w, r)
 				return

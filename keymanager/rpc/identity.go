@@ -2,8 +2,6 @@ package rpc
 
 import (
 	"context"
-	"net"
-	"net/netip"
 	"slices"
 
 	"google.golang.org/grpc/credentials"
@@ -44,15 +42,12 @@ func (s *Server) identify(ctx context.Context, m method) (caller, error) {
 	}
 	info, encrypted := p.AuthInfo.(credentials.TLSInfo)
 	if !encrypted {
-		if !sameMachine(p.Addr) {
+		if !keymanager.SameMachine(p.Addr) {
 			return caller{}, keymanager.Errorf(keymanager.KindForbidden, "a connection from another machine needs TLS with a certificate")
 		}
 		return caller{local: true}, nil
 	}
-	if len(info.State.VerifiedChains) == 0 {
-		return caller{}, keymanager.Errorf(keymanager.KindForbidden, "the caller shows no certificate that was verified")
-	}
-	who, err := keymanager.ParsePeer(s.opts.TrustDomain, info.State.VerifiedChains[0][0])
+	who, err := keymanager.VerifiedPeer(s.opts.TrustDomain, info.State)
 	if err != nil {
 		return caller{}, err
 	}
@@ -79,17 +74,4 @@ func (c caller) mayReport(s keymanager.GatewayState) error {
 		return keymanager.Errorf(keymanager.KindForbidden, "%s may not report for the %s %q of the group %q", c.peer, string(s.Kind), s.ID, s.Group)
 	}
 	return nil
-}
-
-// sameMachine reports whether an address is a Unix socket or loopback.
-func sameMachine(a net.Addr) bool {
-	switch a := a.(type) {
-	case *net.UnixAddr:
-		return true
-	case *net.TCPAddr:
-		ip, ok := netip.AddrFromSlice(a.IP)
-		return ok && ip.Unmap().IsLoopback()
-	default:
-		return false
-	}
 }

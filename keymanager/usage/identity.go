@@ -2,8 +2,6 @@ package usage
 
 import (
 	"context"
-	"net"
-	"net/netip"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/grpc/codes"
@@ -24,15 +22,12 @@ func identify(ctx context.Context, trustDomain string) (keymanager.Peer, error) 
 	}
 	info, encrypted := p.AuthInfo.(credentials.TLSInfo)
 	if !encrypted {
-		if !sameMachine(p.Addr) {
+		if !keymanager.SameMachine(p.Addr) {
 			return keymanager.Peer{}, status.Error(codes.PermissionDenied, "a connection from another machine needs TLS with a certificate")
 		}
 		return keymanager.Peer{}, nil
 	}
-	if len(info.State.VerifiedChains) == 0 {
-		return keymanager.Peer{}, status.Error(codes.PermissionDenied, "the caller shows no certificate that was verified")
-	}
-	who, err := keymanager.ParsePeer(trustDomain, info.State.VerifiedChains[0][0])
+	who, err := keymanager.VerifiedPeer(trustDomain, info.State)
 	if err != nil {
 		return keymanager.Peer{}, status.Error(codes.PermissionDenied, err.Error())
 	}
@@ -55,17 +50,4 @@ func node(who keymanager.Peer, n *corev3.Node) (keymanager.Peer, error) {
 			says.Name, says.Group, who.Name, who.Group)
 	}
 	return says, nil
-}
-
-// sameMachine reports whether an address is a Unix socket or loopback.
-func sameMachine(a net.Addr) bool {
-	switch a := a.(type) {
-	case *net.UnixAddr:
-		return true
-	case *net.TCPAddr:
-		ip, ok := netip.AddrFromSlice(a.IP)
-		return ok && ip.Unmap().IsLoopback()
-	default:
-		return false
-	}
 }
