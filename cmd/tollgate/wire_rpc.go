@@ -89,17 +89,10 @@ const retireAfter = 10 * time.Second
 // followAuthorities connects anew when the file of the authorities has changed.
 func (k *keyManagers) followAuthorities(ctx context.Context) error {
 	used := k.d.identity.current.Load().roots
-	tick := time.NewTicker(reloadEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	return everyReload(ctx, func() error {
 		now := k.d.identity.current.Load().roots
 		if now.Equal(used) {
-			continue
+			return nil
 		}
 		old := k.client.Load()
 		if err := k.connect(); err != nil { //nolint:contextcheck // it ends with Close
@@ -113,7 +106,8 @@ func (k *keyManagers) followAuthorities(ctx context.Context) error {
 			}
 			_ = old.Close()
 		})
-	}
+		return nil
+	})
 }
 
 // Close ends all connections.

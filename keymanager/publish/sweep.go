@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -77,34 +76,23 @@ func (s *Sweeper) Collect(c chan<- prometheus.Metric) { s.removed.Collect(c); s.
 
 // Run sweeps until ctx ends.
 func (s *Sweeper) Run(ctx context.Context) error {
-	ctx = store.Patient(ctx)
-	failing := false
-	for sleep(ctx, s.opts.Every-s.opts.Every/8+rand.N(s.opts.Every/4+1)) { //nolint:gosec // no secret: not all key managers at once
+	store.CleanUp(ctx, s.opts.Every, s.opts.Logger, "expired tokens", func(ctx context.Context) error {
 		_, err := s.Sweep(ctx)
-		if failed := err != nil; failed != failing && ctx.Err() == nil {
-			if failing = failed; failed {
-				s.opts.Logger.Error("expired tokens are not removed", "error", err)
-			} else {
-				s.opts.Logger.Info("expired tokens are removed again")
-			}
-		}
-	}
+		return err
+	})
 	return nil
 }
 
 // Sweep removes all that is due, and returns how many tokens that were.
-func (s *Sweeper) Sweep(ctx context.Context) (total int, err error) {
+func (s *Sweeper) Sweep(ctx context.Context) (int, error) {
 	if err := s.compareClocks(ctx); err != nil {
 		return 0, err
 	}
-	for {
-		n, err := s.opts.Store.DeleteExpiredTokens(ctx, s.opts.Now().Add(-s.opts.Keep), s.opts.Batch)
+	return store.InBatches(ctx, s.opts.Batch, s.opts.Rest, func(limit int) (int, error) {
+		n, err := s.opts.Store.DeleteExpiredTokens(ctx, s.opts.Now().Add(-s.opts.Keep), limit)
 		s.removed.Add(float64(n))
-		total += n
-		if err != nil || n < s.opts.Batch || !sleep(ctx, s.opts.Rest) {
-			return total, err
-		}
-	}
+		return n, err
+	})
 }
 
 func (s *Sweeper) compareClocks(ctx context.Context) error {
@@ -120,16 +108,4 @@ func (s *Sweeper) compareClocks(ctx context.Context) error {
 		s.opts.Logger.Warn("the clocks of this machine and of the database differ", "database_ahead", d)
 	}
 	return nil
-}
-
-// sleep waits for d, and reports whether ctx has not ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

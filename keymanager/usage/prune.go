@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -72,23 +71,15 @@ func (p *Pruner) Collect(c chan<- prometheus.Metric) { p.removed.Collect(c) }
 
 // Run prunes until ctx ends.
 func (p *Pruner) Run(ctx context.Context) error {
-	ctx = store.Patient(ctx)
-	failing := false
-	for sleep(ctx, p.opts.Every-p.opts.Every/8+rand.N(p.opts.Every/4+1)) { //nolint:gosec // no secret: not all key managers at once
+	store.CleanUp(ctx, p.opts.Every, p.opts.Logger, "old usage records", func(ctx context.Context) error {
 		_, err := p.Prune(ctx)
-		if failed := err != nil; failed != failing && ctx.Err() == nil {
-			if failing = failed; failed {
-				p.opts.Logger.Error("old usage records are not removed", "error", err)
-			} else {
-				p.opts.Logger.Info("old usage records are removed again")
-			}
-		}
-	}
+		return err
+	})
 	return nil
 }
 
 // Prune removes all that is due, and returns how many records that were.
-func (p *Pruner) Prune(ctx context.Context) (total int, err error) {
+func (p *Pruner) Prune(ctx context.Context) (int, error) {
 	now, err := p.opts.Store.DatabaseTime(ctx)
 	if err != nil {
 		return 0, err
@@ -96,24 +87,9 @@ func (p *Pruner) Prune(ctx context.Context) (total int, err error) {
 	if d := now.Sub(p.opts.Now()); d.Abs() > maxSkew {
 		return 0, fmt.Errorf("the clock of the database is %s ahead of this machine's (negative: behind): set the wrong one right", d.Round(time.Second))
 	}
-	for {
-		n, err := p.opts.Store.DeleteUsage(ctx, now.Add(-p.opts.Retention), p.opts.Batch)
+	return store.InBatches(ctx, p.opts.Batch, p.opts.Rest, func(limit int) (int, error) {
+		n, err := p.opts.Store.DeleteUsage(ctx, now.Add(-p.opts.Retention), limit)
 		p.removed.Add(float64(n))
-		total += n
-		if err != nil || n < p.opts.Batch || !sleep(ctx, p.opts.Rest) {
-			return total, err
-		}
-	}
-}
-
-// sleep waits for d, and reports whether ctx has not ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
+		return n, err
+	})
 }
