@@ -2,15 +2,10 @@ package authz
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"math/big"
 	"net"
-	"net/url"
 	"testing"
 	"time"
 
@@ -20,59 +15,26 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+
+	"tollgate/keymanager/peertest"
 )
 
-// authority signs the certificates of a test.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
-}
-
-func newAuthority(t testing.TB) *authority {
-	t.Helper()
-	a := &authority{pool: x509.NewCertPool()}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign}
-	var err error
-	a.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	der, err := x509.CreateCertificate(rand.Reader, template, template, a.key.Public(), a.key)
-	must(t, err)
-	a.cert, err = x509.ParseCertificate(der)
-	must(t, err)
-	a.pool.AddCert(a.cert)
-	return a
-}
-
-// issue returns a certificate for 127.0.0.1 with one identity, or none.
-func (a *authority) issue(t testing.TB, id string, change func(*x509.Certificate)) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(2), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}}
+// certificate is one for 127.0.0.1 with one identity, or none.
+func certificate(ca *peertest.Authority, id string, notAfter time.Time) tls.Certificate {
+	l := peertest.Leaf{URIs: []string{}, Hosts: []string{"127.0.0.1"}, NotAfter: notAfter}
 	if id != "" {
-		u, err := url.Parse(id)
-		must(t, err)
-		template.URIs = []*url.URL{u}
+		l.URIs = []string{id}
 	}
-	if change != nil {
-		change(template)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
-	must(t, err)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return ca.Issue(l).Certificate
 }
 
 // TestRemoteCallers: only gateways of the own group may ask, and nobody in
 // plaintext.
 func TestRemoteCallers(t *testing.T) {
-	ca, other := newAuthority(t), newAuthority(t)
+	ca, other := peertest.CA(t), peertest.CA(t)
 	r := newRig(t, func(o *Options) { o.Group, o.TrustDomain = "edge", "example.org" }).run(t)
-	own := ca.issue(t, "spiffe://example.org/authz/edge/a1", nil)
-	plain := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{own}, ClientCAs: ca.pool}
+	own := certificate(ca, "spiffe://example.org/authz/edge/a1", time.Time{})
+	plain := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{own}, ClientCAs: ca.Pool()}
 	chosen := &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return plain, nil }}
 	for name, config := range map[string]*tls.Config{"fixed": plain, "chosen for each client": chosen} {
 		server, err := r.server.Remote(config)
@@ -94,25 +56,25 @@ func TestRemoteCallers(t *testing.T) {
 			return err
 		}
 		client := func(c ...tls.Certificate) credentials.TransportCredentials {
-			return credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: ca.pool, Certificates: c})
+			return credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: ca.Pool(), Certificates: c})
 		}
-		old := &tls.Config{MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12, RootCAs: ca.pool,
-			Certificates: []tls.Certificate{ca.issue(t, "spiffe://example.org/gateway/edge/e1", nil)}}
+		old := &tls.Config{MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12, RootCAs: ca.Pool(),
+			Certificates: []tls.Certificate{certificate(ca, "spiffe://example.org/gateway/edge/e1", time.Time{})}}
 		for _, tt := range []struct {
 			name  string
 			creds credentials.TransportCredentials
 			ok    bool
 		}{
-			{"a gateway of the group", client(ca.issue(t, "spiffe://example.org/gateway/edge/e1", nil)), true},
-			{"a gateway of another group", client(ca.issue(t, "spiffe://example.org/gateway/inner/e1", nil)), false},
-			{"an authz", client(ca.issue(t, "spiffe://example.org/authz/edge/a2", nil)), false},
-			{"an xds", client(ca.issue(t, "spiffe://example.org/xds/x1", nil)), false},
-			{"a key manager", client(ca.issue(t, "spiffe://example.org/keymanager/k1", nil)), false},
-			{"another trust domain", client(ca.issue(t, "spiffe://example.com/gateway/edge/e1", nil)), false},
-			{"no identity", client(ca.issue(t, "", nil)), false},
+			{"a gateway of the group", client(certificate(ca, "spiffe://example.org/gateway/edge/e1", time.Time{})), true},
+			{"a gateway of another group", client(certificate(ca, "spiffe://example.org/gateway/inner/e1", time.Time{})), false},
+			{"an authz", client(certificate(ca, "spiffe://example.org/authz/edge/a2", time.Time{})), false},
+			{"an xds", client(certificate(ca, "spiffe://example.org/xds/x1", time.Time{})), false},
+			{"a key manager", client(certificate(ca, "spiffe://example.org/keymanager/k1", time.Time{})), false},
+			{"another trust domain", client(certificate(ca, "spiffe://example.com/gateway/edge/e1", time.Time{})), false},
+			{"no identity", client(certificate(ca, "", time.Time{})), false},
 			{"no certificate", client(), false},
-			{"another CA", client(other.issue(t, "spiffe://example.org/gateway/edge/e1", nil)), false},
-			{"expired", client(ca.issue(t, "spiffe://example.org/gateway/edge/e1", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Second) })), false},
+			{"another CA", client(certificate(other, "spiffe://example.org/gateway/edge/e1", time.Time{})), false},
+			{"expired", client(certificate(ca, "spiffe://example.org/gateway/edge/e1", time.Now().Add(-time.Second))), false},
 			{"TLS 1.2", credentials.NewTLS(old), false},
 			{"plaintext", insecure.NewCredentials(), false},
 		} {

@@ -3,17 +3,10 @@
 package xds
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,7 +14,6 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
@@ -33,60 +25,34 @@ import (
 
 // authority signs certificates for one test.
 type authority struct {
+	*envoytest.CA
 	t    *testing.T
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
 	file string
 }
 
 func newAuthority(t *testing.T) *authority {
 	t.Helper()
-	a := &authority{t: t, key: newKey(t), file: filepath.Join(envoytest.Dir(t), "ca.pem")}
-	a.cert = &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, a.cert, a.cert, a.key.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(a.file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+	a := &authority{envoytest.NewCA(t), t, filepath.Join(envoytest.Dir(t), "ca.pem")}
+	if err := os.WriteFile(a.file, a.PEM, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return a
-}
-
-func newKey(t *testing.T) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
 }
 
 // server starts an https back end with a certificate for names and addresses.
 // It remembers the name that it was called by (SNI).
 func (a *authority) server(sni *atomic.Value, names []string, ips ...net.IP) (port string) {
 	a.t.Helper()
-	key := newKey(a.t)
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(2), DNSNames: names, IPAddresses: ips,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}, a.cert, key.Public(), a.key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
+	pair := a.Issue(envoytest.Leaf{DNS: names, IP: ips}).TLS(a.t)
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sni.Store(r.TLS.ServerName)
 		_, _ = io.WriteString(w, "https "+r.Host)
 	}))
 	s.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that are meant to fail
-	s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
 	s.StartTLS()
 	a.t.Cleanup(s.Close)
-	_, port, err = net.SplitHostPort(s.Listener.Addr().String())
+	_, port, err := net.SplitHostPort(s.Listener.Addr().String())
 	if err != nil {
 		a.t.Fatal(err)
 	}

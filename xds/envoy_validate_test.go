@@ -3,17 +3,10 @@
 package xds_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
-	"math/big"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"tollgate/envoy/bootstrap"
 	"tollgate/envoy/envoytest"
@@ -27,7 +20,10 @@ func TestEnvoyAcceptsTheGoldenFiles(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
 	}
-	ca := authority(t)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, envoytest.NewCA(t).PEM, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	secrets := filepath.Join(t.TempDir(), "secrets.json")
 	if err := os.WriteFile(secrets, []byte(`{"resources": []}`), 0o600); err != nil {
 		t.Fatal(err)
@@ -99,23 +95,4 @@ func each(v any, fn func(map[string]any)) {
 			each(inner, fn)
 		}
 	}
-}
-
-// authority writes a certificate to a file.
-func authority(t *testing.T) string {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
 }

@@ -7,15 +7,15 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"tollgate/keymanager/rpc/rpctest"
+	"tollgate/keymanager/peertest"
 )
 
 // A process says when its own certificates expire, and nothing of those that
 // it does not have.
 func TestCertificateExpiryIsShown(t *testing.T) {
-	ca := rpctest.CA(t)
+	ca := peertest.CA(t)
 	cfg := newCertFolder(t, ca.Server("xds/xds-1"), ca).config()
-	own, err := loadCertificates(certificateFiles{"tls", cfg.CertFile, cfg.KeyFile, cfg.CAFile}, rpctest.TrustDomain, time.Now, slog.New(slog.DiscardHandler))
+	own, err := loadCertificates(certificateFiles{"tls", cfg.CertFile, cfg.KeyFile, cfg.CAFile}, peertest.TrustDomain, time.Now, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

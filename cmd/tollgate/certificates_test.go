@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"tollgate/keymanager"
-	"tollgate/keymanager/rpc/rpctest"
+	"tollgate/keymanager/peertest"
 )
 
 // certFolder holds the files of an identity as Kubernetes mounts a secret: each
@@ -22,7 +22,7 @@ type certFolder struct {
 	dir string
 }
 
-func newCertFolder(t *testing.T, i *rpctest.Identity, ca *rpctest.Authority) certFolder {
+func newCertFolder(t *testing.T, i *peertest.Identity, ca *peertest.Authority) certFolder {
 	f := certFolder{t, t.TempDir()}
 	f.put(i.PEM, i.KeyPEM, ca.PEM)
 	for _, name := range []string{"cert.pem", "key.pem", "ca.pem"} {
@@ -59,7 +59,7 @@ func (f certFolder) put(cert, key, ca []byte) {
 
 func (f certFolder) config() TLSConfig {
 	path := func(name string) string { return filepath.Join(f.dir, name) }
-	return TLSConfig{CertFile: path("cert.pem"), KeyFile: path("key.pem"), CAFile: path("ca.pem"), TrustDomain: rpctest.TrustDomain}
+	return TLSConfig{CertFile: path("cert.pem"), KeyFile: path("key.pem"), CAFile: path("ca.pem"), TrustDomain: peertest.TrustDomain}
 }
 
 func (f certFolder) load(r roles) (*certificates, error) {
@@ -72,30 +72,30 @@ func (f certFolder) load(r roles) (*certificates, error) {
 // What a process cannot use as its certificate is refused, in one line that
 // says which file it is and what is wrong with it.
 func TestCertificatesRefused(t *testing.T) {
-	ca := rpctest.CA(t)
+	ca := peertest.CA(t)
 	good := ca.Server("xds/xds-1")
 	xds, authz := roles{xds: true}, roles{authz: true}
 	for name, tc := range map[string]struct {
-		leaf          rpctest.Leaf
+		leaf          peertest.Leaf
 		cert, key, ca []byte // instead
 		mode          os.FileMode
 		roles         roles
 		want          string
 	}{
-		"expired":           {leaf: rpctest.Leaf{Peer: "xds/a", NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour)}, roles: xds, want: "has expired on"},
-		"not valid yet":     {leaf: rpctest.Leaf{Peer: "xds/a", NotBefore: time.Now().Add(time.Hour), NotAfter: time.Now().Add(2 * time.Hour)}, roles: xds, want: "is not valid before"},
-		"another key":       {leaf: rpctest.Leaf{Peer: "xds/a"}, key: good.KeyPEM, roles: xds, want: "private key does not match"},
-		"no certificate":    {leaf: rpctest.Leaf{Peer: "xds/a"}, cert: []byte("nothing\n"), roles: xds, want: "cert.pem"},
-		"no authorities":    {leaf: rpctest.Leaf{Peer: "xds/a"}, ca: []byte("nothing\n"), roles: xds, want: "tls.ca_file:"},
-		"world-readable":    {leaf: rpctest.Leaf{Peer: "xds/a"}, mode: 0o644, roles: xds, want: "chmod 640"},
-		"another role":      {leaf: rpctest.Leaf{Peer: "keymanager/a"}, roles: xds, want: "is that of keymanager/a, and this process runs xds"},
-		"an Envoy's":        {leaf: rpctest.Leaf{Peer: "gateway/default/a"}, roles: authz, want: "is that of gateway/default/a"},
-		"another group":     {leaf: rpctest.Leaf{Peer: "authz/eu/a"}, roles: authz, want: "is for the gateway group eu, and gateway.group is default"},
-		"another domain":    {leaf: rpctest.Leaf{Peer: "xds/a", TrustDomain: "other.test"}, roles: xds, want: "is not one of spiffe://" + rpctest.TrustDomain},
-		"without identity":  {leaf: rpctest.Leaf{URIs: []string{}, Hosts: []string{"localhost"}}, roles: xds, want: "tls.cert_file"},
-		"with two of them":  {leaf: rpctest.Leaf{URIs: []string{"spiffe://tollgate.test/xds/a", "spiffe://tollgate.test/xds/b"}}, roles: xds, want: "2 URIs"},
-		"half an identity":  {leaf: rpctest.Leaf{URIs: []string{"spiffe://tollgate.test/xds"}}, roles: xds, want: "is not ROLE/NAME"},
-		"key and all right": {leaf: rpctest.Leaf{Peer: "xds/a"}, mode: 0o640, roles: xds},
+		"expired":           {leaf: peertest.Leaf{Peer: "xds/a", NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour)}, roles: xds, want: "has expired on"},
+		"not valid yet":     {leaf: peertest.Leaf{Peer: "xds/a", NotBefore: time.Now().Add(time.Hour), NotAfter: time.Now().Add(2 * time.Hour)}, roles: xds, want: "is not valid before"},
+		"another key":       {leaf: peertest.Leaf{Peer: "xds/a"}, key: good.KeyPEM, roles: xds, want: "private key does not match"},
+		"no certificate":    {leaf: peertest.Leaf{Peer: "xds/a"}, cert: []byte("nothing\n"), roles: xds, want: "cert.pem"},
+		"no authorities":    {leaf: peertest.Leaf{Peer: "xds/a"}, ca: []byte("nothing\n"), roles: xds, want: "tls.ca_file:"},
+		"world-readable":    {leaf: peertest.Leaf{Peer: "xds/a"}, mode: 0o644, roles: xds, want: "chmod 640"},
+		"another role":      {leaf: peertest.Leaf{Peer: "keymanager/a"}, roles: xds, want: "is that of keymanager/a, and this process runs xds"},
+		"an Envoy's":        {leaf: peertest.Leaf{Peer: "gateway/default/a"}, roles: authz, want: "is that of gateway/default/a"},
+		"another group":     {leaf: peertest.Leaf{Peer: "authz/eu/a"}, roles: authz, want: "is for the gateway group eu, and gateway.group is default"},
+		"another domain":    {leaf: peertest.Leaf{Peer: "xds/a", TrustDomain: "other.test"}, roles: xds, want: "is not one of spiffe://" + peertest.TrustDomain},
+		"without identity":  {leaf: peertest.Leaf{URIs: []string{}, Hosts: []string{"localhost"}}, roles: xds, want: "tls.cert_file"},
+		"with two of them":  {leaf: peertest.Leaf{URIs: []string{"spiffe://tollgate.test/xds/a", "spiffe://tollgate.test/xds/b"}}, roles: xds, want: "2 URIs"},
+		"half an identity":  {leaf: peertest.Leaf{URIs: []string{"spiffe://tollgate.test/xds"}}, roles: xds, want: "is not ROLE/NAME"},
+		"key and all right": {leaf: peertest.Leaf{Peer: "xds/a"}, mode: 0o640, roles: xds},
 	} {
 		t.Run(name, func(t *testing.T) {
 			i := ca.Issue(tc.leaf)
@@ -126,7 +126,7 @@ func TestCertificatesRefused(t *testing.T) {
 // A renewed pair is used from the next look on; what cannot be used leaves the
 // old one, and is said once.
 func TestCertificatesFollowTheirFiles(t *testing.T) {
-	ca, other := rpctest.CA(t), rpctest.CA(t)
+	ca, other := peertest.CA(t), peertest.CA(t)
 	first, second := ca.Server("xds/xds-1"), ca.Server("xds/xds-1")
 	f := newCertFolder(t, first, ca)
 	c, err := f.load(roles{xds: true})
@@ -135,7 +135,7 @@ func TestCertificatesFollowTheirFiles(t *testing.T) {
 	}
 	var log bytes.Buffer
 	c.log = newLogger(&log, LogConfig{Level: "info"})
-	used := func(i *rpctest.Identity) bool {
+	used := func(i *peertest.Identity) bool {
 		cfg, err := c.mutual().GetConfigForClient(&tls.ClientHelloInfo{})
 		if err != nil {
 			t.Fatal(err)
@@ -163,7 +163,7 @@ func TestCertificatesFollowTheirFiles(t *testing.T) {
 // Key manager, authz and xds in three processes find each other over mTLS, and a
 // renewed authority of all of them is followed without a restart.
 func TestProcessesOverTLS(t *testing.T) {
-	ca := rpctest.CA(t)
+	ca := peertest.CA(t)
 	dir, rpcAddress := stateDir(t), freeAddress(t)
 	cfg := func(peer string) (Config, certFolder) {
 		f := newCertFolder(t, ca.Server(peer), ca)
@@ -196,10 +196,10 @@ func TestProcessesOverTLS(t *testing.T) {
 	await(t, "reports under the names of the certificates", func() bool { return reported("authz/authz-1", "xds/xds-1") })
 
 	// A new authority: first all trust both, then all have a certificate of it.
-	renewed := rpctest.CA(t)
+	renewed := peertest.CA(t)
 	both := append(bytes.Clone(ca.PEM), renewed.PEM...)
 	for _, step := range []struct {
-		issuer *rpctest.Authority
+		issuer *peertest.Authority
 		trust  []byte
 	}{{ca, both}, {renewed, both}, {renewed, renewed.PEM}} {
 		for peer, f := range map[string]certFolder{"keymanager/km-1": kmFiles, "authz/default/authz-1": gateFiles, "xds/xds-1": controlFiles} {
@@ -225,7 +225,7 @@ func TestProcessesOverTLS(t *testing.T) {
 // A process whose certificate the key managers do not trust is not ready, and
 // says why.
 func TestProcessWithAStrangersCertificate(t *testing.T) {
-	ca, other := rpctest.CA(t), rpctest.CA(t)
+	ca, other := peertest.CA(t), peertest.CA(t)
 	dir, rpcAddress := stateDir(t), freeAddress(t)
 	km := defaultConfig()
 	km.State.Dir, km.TLS = dir, newCertFolder(t, ca.Server("keymanager/km-1"), ca).config()
@@ -235,7 +235,7 @@ func TestProcessWithAStrangersCertificate(t *testing.T) {
 	t.Setenv("TOLLGATE_TLS_CERT_FILE", f.config().CertFile)
 	t.Setenv("TOLLGATE_TLS_KEY_FILE", f.config().KeyFile)
 	t.Setenv("TOLLGATE_TLS_CA_FILE", f.config().CAFile)
-	t.Setenv("TOLLGATE_TLS_TRUST_DOMAIN", rpctest.TrustDomain)
+	t.Setenv("TOLLGATE_TLS_TRUST_DOMAIN", peertest.TrustDomain)
 	t.Setenv("TOLLGATE_RPC_SERVERS", rpcAddress)
 	p := serve(t, freeAddress(t), "xds", "--state", dir)
 	p.until(http.StatusServiceUnavailable, "no key manager at "+rpcAddress+" answers: ")

@@ -52,12 +52,12 @@ var importRules = []importRule{
 	{Package: "keymanager/admin/...", Ours: []string{"keymanager", "keymanager/admin/...", "keymanager/store", "keymanager/token", "keymanager/openapi"}, Outside: slices.Concat([]string{"github.com/danielgtaylor/huma/v2"}, metrics, syncTools)},
 	{Package: "keymanager/rpc", Ours: []string{"keymanager", "keymanager/rpc/keymanagerpb"}, Outside: slices.Concat(grpcStack, []string{"google.golang.org/protobuf"})},
 	{Package: "keymanager/rpc/keymanagerpb", Outside: slices.Concat(grpcStack, []string{"google.golang.org/protobuf"})},
-	{Package: "keymanager/rpc/rpctest"},
+	{Package: "keymanager/peertest"},
 	{Package: "envoy/process", Ours: []string{"envoy"}},
 	{Package: "envoy/bootstrap", Ours: []string{"envoy"}, Outside: slices.Concat(envoyProtos, []string{"go.yaml.in/yaml/v3"})},
-	{Package: "envoy/envoytest", Ours: []string{"envoy", "envoy/..."}, Outside: slices.Concat(envoyProtos, grpcStack, []string{"github.com/envoyproxy/go-control-plane", "golang.org/x/net"})},
+	{Package: "envoy/envoytest", Ours: []string{"envoy", "envoy/...", "keymanager/peertest"}, Outside: slices.Concat(envoyProtos, grpcStack, []string{"github.com/envoyproxy/go-control-plane", "golang.org/x/net"})},
 	{Package: "authz", Ours: []string{"keymanager", "envoy", "authz/..."}, Outside: slices.Concat(envoyProtos, grpcStack, metrics, syncTools)},
-	{Package: "authz/cache/redistest", Outside: []string{"github.com/redis/go-redis/v9"}},
+	{Package: "authz/cache/redistest", Ours: []string{"keymanager/peertest"}, Outside: []string{"github.com/redis/go-redis/v9"}},
 	{Package: "authz/cache", Ours: []string{"keymanager"}, Outside: slices.Concat([]string{"github.com/hashicorp/golang-lru/v2", "github.com/redis/go-redis/v9"}, metrics, syncTools)},
 	{Package: "authz/...", Ours: []string{"keymanager", "authz/..."}, Outside: slices.Concat([]string{"github.com/hashicorp/golang-lru/v2"}, metrics, syncTools)},
 	{Package: "xds", Ours: []string{"keymanager", "envoy"}, Outside: slices.Concat([]string{"github.com/envoyproxy/go-control-plane"}, envoyProtos, grpcStack, metrics, syncTools)},
@@ -66,7 +66,7 @@ var importRules = []importRule{
 
 // testSupport are packages that only tests, and each other, may import. The
 // benchmark is not shipped.
-var testSupport = []string{"keymanager/keymanagertest", "keymanager/oauth/oauthtest", "keymanager/rpc/rpctest", "keymanager/store/storetest", "envoy/envoytest", "authz/cache/redistest", "cmd/tollgate/e2e/...", "cmd/bench"}
+var testSupport = []string{"keymanager/keymanagertest", "keymanager/oauth/oauthtest", "keymanager/peertest", "keymanager/store/storetest", "envoy/envoytest", "authz/cache/redistest", "cmd/tollgate/e2e/...", "cmd/bench"}
 
 // apart are trees that never import each other, not even in tests.
 var apart = [][2]string{{"authz/...", "xds/..."}, {"xds/...", "authz/..."}}

@@ -4,16 +4,9 @@ package bootstrap_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
-	"math/big"
-	"net"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,75 +17,33 @@ import (
 	"tollgate/envoy/bootstrap"
 	"tollgate/envoy/envoytest"
 	"tollgate/envoy/process"
+	"tollgate/keymanager/peertest"
 )
 
 // authority signs certificates.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
+type authority struct{ *peertest.Authority }
 
 // pair is a certificate with its key and who signed it, in PEM.
 type pair struct{ cert, key, ca []byte }
 
-func newAuthority(t *testing.T, name string) *authority {
+func newAuthority(t *testing.T) *authority {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &authority{key: key, cert: &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}}
-	der, err := x509.CreateCertificate(rand.Reader, a.cert, a.cert, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.cert.Raw = der
-	return a
+	return &authority{peertest.CA(t)}
 }
 
 // issue signs a certificate for names: URIs, addresses and DNS names.
 func (a *authority) issue(t *testing.T, names ...string) pair {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert := &x509.Certificate{
-		SerialNumber: serial, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		KeyUsage:    x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
+	l := peertest.Leaf{URIs: []string{}}
 	for _, n := range names {
-		switch {
-		case strings.Contains(n, "://"):
-			u, err := url.Parse(n)
-			if err != nil {
-				t.Fatal(err)
-			}
-			cert.URIs = append(cert.URIs, u)
-		case net.ParseIP(n) != nil:
-			cert.IPAddresses = append(cert.IPAddresses, net.ParseIP(n))
-		default:
-			cert.DNSNames = append(cert.DNSNames, n)
+		if strings.Contains(n, "://") {
+			l.URIs = append(l.URIs, n)
+			continue
 		}
+		l.Hosts = append(l.Hosts, n)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, cert, a.cert, key.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block := func(kind string, b []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}) }
-	return pair{block("CERTIFICATE", der), block("PRIVATE KEY", pkcs8), block("CERTIFICATE", a.cert.Raw)}
+	id := a.Issue(l)
+	return pair{id.PEM, id.KeyPEM, a.PEM}
 }
 
 // server is the TLS configuration of a server with the pair, which asks every

@@ -42,7 +42,7 @@ type fleet struct {
 
 func newFleet(t *testing.T, xdsNames, authzNames []string) *fleet {
 	t.Helper()
-	f := &fleet{t: t, ca: newAuthority(t, "first")}
+	f := &fleet{t: t, ca: newAuthority(t)}
 	f.xds, f.authz = secure(t, f.ca.issue(t, xdsNames...)), secure(t, f.ca.issue(t, authzNames...))
 	f.own = f.ca.issue(t, identity)
 	f.mount = newMount(t, f.own)
@@ -167,7 +167,7 @@ func TestMutualTLS(t *testing.T) {
 // renew replaces the Envoy's certificate, then every authority.
 func (f *fleet) renew(e *envoytest.Envoy) {
 	f.t.Helper()
-	for i, ca := range []*authority{f.ca, newAuthority(f.t, "second")} {
+	for i, ca := range []*authority{f.ca, newAuthority(f.t)} {
 		names := []string{xdsIdentity, authzIdentity, "127.0.0.1", "localhost"}
 		f.xds.use(f.t, ca.issue(f.t, names...))
 		f.authz.use(f.t, ca.issue(f.t, names...))
@@ -243,7 +243,7 @@ func TestServersThatAreNotWhoTheyShouldBe(t *testing.T) {
 	}
 	t.Run("xds: another authority", func(t *testing.T) {
 		f := newFleet(t, []string{xdsIdentity, "127.0.0.1"}, []string{authzIdentity, "127.0.0.1"})
-		f.xds.use(t, newAuthority(t, "other").issue(t, xdsIdentity, "127.0.0.1"))
+		f.xds.use(t, newAuthority(t).issue(t, xdsIdentity, "127.0.0.1"))
 		e := f.start(false, nil)
 		envoytest.Eventually(t, func() error {
 			if n := e.Stat("cluster.xds_cluster.ssl.fail_verify_error"); n < 1 {

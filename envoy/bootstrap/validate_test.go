@@ -21,7 +21,7 @@ func TestEnvoyAcceptsTheBootstrap(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if opts.TLS != (bootstrap.TLS{}) { // Envoy reads the files
 				trust := opts.TLS.TrustDomain
-				opts.TLS = newMount(t, newAuthority(t, "ca").issue(t, "spiffe://example.org/gateway/edge/gw-1"))
+				opts.TLS = newMount(t, newAuthority(t).issue(t, "spiffe://example.org/gateway/edge/gw-1"))
 				opts.TLS.TrustDomain = trust
 			}
 			raw, err := bootstrap.Render(opts)

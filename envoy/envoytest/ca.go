@@ -2,28 +2,23 @@ package envoytest
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
-	"math/big"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
+
+	"tollgate/keymanager/peertest"
 )
 
 // CA is an authority that signs certificates for one test.
 type CA struct {
-	t    testing.TB
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
+	t         testing.TB
+	authority *peertest.Authority
 	// PEM is its certificate.
 	PEM []byte
 }
@@ -44,65 +39,26 @@ type Pair struct{ Cert, Key []byte }
 // NewCA makes an authority.
 func NewCA(t testing.TB) *CA {
 	t.Helper()
-	ca := &CA{t: t, key: newKey(t)}
-	template := &x509.Certificate{
-		SerialNumber: serial(t), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, ca.key.Public(), ca.key)
-	if err == nil {
-		ca.cert, err = x509.ParseCertificate(der)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	ca.PEM = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return ca
+	a := peertest.CA(t)
+	return &CA{t, a, a.PEM}
 }
 
 // Issue signs a certificate for servers and clients.
 func (ca *CA) Issue(leaf Leaf) Pair {
 	ca.t.Helper()
-	if leaf.Key == nil {
-		leaf.Key = newKey(ca.t)
-	}
-	if leaf.NotBefore.IsZero() {
-		leaf.NotBefore = time.Now().Add(-time.Hour)
-	}
-	if leaf.NotAfter.IsZero() {
-		leaf.NotAfter = time.Now().Add(time.Hour)
-	}
-	template := &x509.Certificate{
-		SerialNumber: serial(ca.t), DNSNames: leaf.DNS, IPAddresses: leaf.IP, NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
+	l := peertest.Leaf{URIs: []string{}, Hosts: slices.Clone(leaf.DNS), NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Key: leaf.Key}
 	if leaf.URI != "" {
-		u, err := url.Parse(leaf.URI)
-		if err != nil {
-			ca.t.Fatal(err)
-		}
-		template.URIs = []*url.URL{u}
+		l.URIs = []string{leaf.URI}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, leaf.Key.Public(), ca.key)
-	if err != nil {
-		ca.t.Fatal(err)
+	for _, ip := range leaf.IP {
+		l.Hosts = append(l.Hosts, ip.String())
 	}
-	key, err := x509.MarshalPKCS8PrivateKey(leaf.Key)
-	if err != nil {
-		ca.t.Fatal(err)
-	}
-	return Pair{
-		Cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		Key:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}),
-	}
+	id := ca.authority.Issue(l)
+	return Pair{Cert: id.PEM, Key: id.KeyPEM}
 }
 
 // Pool is the authority as a pool.
-func (ca *CA) Pool() *x509.CertPool {
-	p := x509.NewCertPool()
-	p.AddCert(ca.cert)
-	return p
-}
+func (ca *CA) Pool() *x509.CertPool { return ca.authority.Pool() }
 
 // Server is the configuration of a server with the certificate p that asks for
 // certificates of this authority.
@@ -171,22 +127,4 @@ func MutualTLS(t testing.TB, ca []byte, p Pair, serverName string) func(bootstra
 		}
 		return out
 	}
-}
-
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func serial(t testing.TB) *big.Int {
-	t.Helper()
-	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 100))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }

@@ -13,8 +13,8 @@ import (
 
 	"tollgate/keymanager"
 	"tollgate/keymanager/keymanagertest"
+	"tollgate/keymanager/peertest"
 	"tollgate/keymanager/rpc"
-	"tollgate/keymanager/rpc/rpctest"
 )
 
 // The wires of the tests leave goroutines behind when they are cut; this
@@ -33,7 +33,7 @@ const patience = 30 * time.Second
 // TestContract runs the contract over the network: as in process, the caller
 // cannot tell.
 func TestContract(t *testing.T) {
-	ca := rpctest.CA(t)
+	ca := peertest.CA(t)
 	plaintext := func(network string) func(*testing.T, contracts) contracts {
 		return func(t *testing.T, k contracts) contracts {
 			c := dial(t, rpc.ClientOptions{Targets: []string{listen(t, network, k)}})
@@ -47,7 +47,7 @@ func TestContract(t *testing.T) {
 			server := grpc.Creds(credentials.NewTLS(ca.Server("keymanager/km-1").ServerTLS()))
 			target := listen(t, "tcp", k, server)
 			as := func(peer string) *rpc.Client {
-				return dial(t, rpc.ClientOptions{Targets: []string{target}, TLS: ca.Client(peer).ClientTLS(), TrustDomain: rpctest.TrustDomain})
+				return dial(t, rpc.ClientOptions{Targets: []string{target}, TLS: ca.Client(peer).ClientTLS(), TrustDomain: peertest.TrustDomain})
 			}
 			c := as("authz/eu/1")
 			return contracts{c, c, c, reporters{c, as("xds/1")}}
@@ -114,7 +114,7 @@ type served struct {
 func serve(t testing.TB, l net.Listener, k contracts, opts ...grpc.ServerOption) *served {
 	t.Helper()
 	return serveWith(t, l, rpc.ServerOptions{
-		Validator: k, Catalog: k, Revocations: k, Gateways: k, TrustDomain: rpctest.TrustDomain,
+		Validator: k, Catalog: k, Revocations: k, Gateways: k, TrustDomain: peertest.TrustDomain,
 	}, opts...)
 }
 

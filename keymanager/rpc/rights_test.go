@@ -20,8 +20,8 @@ import (
 
 	"tollgate/keymanager"
 	"tollgate/keymanager/keymanagertest"
+	"tollgate/keymanager/peertest"
 	"tollgate/keymanager/rpc"
-	"tollgate/keymanager/rpc/rpctest"
 )
 
 var errEnough = errors.New("enough")
@@ -72,7 +72,7 @@ func tlsServer(t testing.TB, k contracts, cfg *tls.Config) string {
 
 // TestRights is the table of who may call what.
 func TestRights(t *testing.T) {
-	ca := rpctest.CA(t)
+	ca := peertest.CA(t)
 	_, k := fake(t)
 	target := tlsServer(t, k, ca.Server("keymanager/km").ServerTLS())
 	streams := []string{"Watch", "Follow"}
@@ -87,7 +87,7 @@ func TestRights(t *testing.T) {
 		{"keymanager/km-2", nil},
 	} {
 		t.Run(tt.peer, func(t *testing.T) {
-			c := dial(t, rpc.ClientOptions{Targets: []string{target}, TLS: ca.Client(tt.peer).ClientTLS(), TrustDomain: rpctest.TrustDomain})
+			c := dial(t, rpc.ClientOptions{Targets: []string{target}, TLS: ca.Client(tt.peer).ClientTLS(), TrustDomain: peertest.TrustDomain})
 			for name, call := range calls {
 				err := call(t.Context(), c)
 				if may := slices.Contains(tt.may, name); may && err != nil {
@@ -113,7 +113,7 @@ func TestRights(t *testing.T) {
 // TestIdentity: who is not known is not served, and a server that is not a key
 // manager is not asked.
 func TestIdentity(t *testing.T) {
-	ca, foreign := rpctest.CA(t), rpctest.CA(t)
+	ca, foreign := peertest.CA(t), peertest.CA(t)
 	_, k := fake(t)
 	good := ca.Server("keymanager/km")
 	past := time.Now().Add(-time.Hour)
@@ -130,24 +130,24 @@ func TestIdentity(t *testing.T) {
 		{name: "as it should be", server: good.ServerTLS(), client: ca.Client("authz/eu/a").ClientTLS()},
 		{"no certificate", good.ServerTLS(), &tls.Config{RootCAs: ca.Pool()}, "", keymanager.KindUnavailable, ""},
 		{"a certificate of others", good.ServerTLS(), withRoots(foreign.Client("authz/eu/a").ClientTLS(), ca), "", keymanager.KindUnavailable, ""},
-		{"an expired certificate", good.ServerTLS(), ca.Issue(rpctest.Leaf{Peer: "authz/eu/a", NotBefore: past.Add(-time.Hour), NotAfter: past}).ClientTLS(), "", keymanager.KindUnavailable, ""},
-		{"a certificate of tomorrow", good.ServerTLS(), ca.Issue(rpctest.Leaf{Peer: "authz/eu/a", NotBefore: time.Now().Add(time.Hour), NotAfter: time.Now().Add(2 * time.Hour)}).ClientTLS(), "", keymanager.KindUnavailable, ""},
-		{"another trust domain", good.ServerTLS(), ca.Issue(rpctest.Leaf{Peer: "authz/eu/a", TrustDomain: "elsewhere.test"}).ClientTLS(), "", keymanager.KindForbidden, "elsewhere.test"},
-		{"two identities", good.ServerTLS(), ca.Issue(rpctest.Leaf{URIs: []string{"spiffe://tollgate.test/authz/eu/a", "spiffe://tollgate.test/xds/x"}}).ClientTLS(), "", keymanager.KindForbidden, "2 URIs"},
-		{"no identity", good.ServerTLS(), ca.Issue(rpctest.Leaf{URIs: []string{}, Hosts: []string{"authz"}}).ClientTLS(), "", keymanager.KindForbidden, "no URI"},
+		{"an expired certificate", good.ServerTLS(), ca.Issue(peertest.Leaf{Peer: "authz/eu/a", NotBefore: past.Add(-time.Hour), NotAfter: past}).ClientTLS(), "", keymanager.KindUnavailable, ""},
+		{"a certificate of tomorrow", good.ServerTLS(), ca.Issue(peertest.Leaf{Peer: "authz/eu/a", NotBefore: time.Now().Add(time.Hour), NotAfter: time.Now().Add(2 * time.Hour)}).ClientTLS(), "", keymanager.KindUnavailable, ""},
+		{"another trust domain", good.ServerTLS(), ca.Issue(peertest.Leaf{Peer: "authz/eu/a", TrustDomain: "elsewhere.test"}).ClientTLS(), "", keymanager.KindForbidden, "elsewhere.test"},
+		{"two identities", good.ServerTLS(), ca.Issue(peertest.Leaf{URIs: []string{"spiffe://tollgate.test/authz/eu/a", "spiffe://tollgate.test/xds/x"}}).ClientTLS(), "", keymanager.KindForbidden, "2 URIs"},
+		{"no identity", good.ServerTLS(), ca.Issue(peertest.Leaf{URIs: []string{}, Hosts: []string{"authz"}}).ClientTLS(), "", keymanager.KindForbidden, "no URI"},
 		{"an unknown role", good.ServerTLS(), ca.Client("portal/p").ClientTLS(), "", keymanager.KindForbidden, "portal"},
 		{"the server is an xds", ca.Server("xds/x").ServerTLS(), ca.Client("authz/eu/a").ClientTLS(), "", keymanager.KindUnavailable, "not a key manager"},
 		{"the server is an authz", ca.Server("authz/eu/b").ServerTLS(), ca.Client("authz/eu/a").ClientTLS(), "", keymanager.KindUnavailable, "not a key manager"},
 		{"the server of others", foreign.Server("keymanager/km").ServerTLS(), ca.Client("authz/eu/a").ClientTLS(), "", keymanager.KindUnavailable, "certificate"},
-		{"the server for another name", ca.Issue(rpctest.Leaf{Peer: "keymanager/km", Hosts: []string{"km.example"}}).ServerTLS(), ca.Client("authz/eu/a").ClientTLS(), "", keymanager.KindUnavailable, "certificate"},
-		{"the server of another domain", ca.Issue(rpctest.Leaf{Peer: "keymanager/km", TrustDomain: "elsewhere.test", Hosts: []string{"127.0.0.1"}}).ServerTLS(), ca.Client("authz/eu/a").ClientTLS(), "", keymanager.KindUnavailable, "elsewhere.test"},
+		{"the server for another name", ca.Issue(peertest.Leaf{Peer: "keymanager/km", Hosts: []string{"km.example"}}).ServerTLS(), ca.Client("authz/eu/a").ClientTLS(), "", keymanager.KindUnavailable, "certificate"},
+		{"the server of another domain", ca.Issue(peertest.Leaf{Peer: "keymanager/km", TrustDomain: "elsewhere.test", Hosts: []string{"127.0.0.1"}}).ServerTLS(), ca.Client("authz/eu/a").ClientTLS(), "", keymanager.KindUnavailable, "elsewhere.test"},
 		{"the client of another domain", good.ServerTLS(), ca.Client("authz/eu/a").ClientTLS(), "elsewhere.test", keymanager.KindUnavailable, "tollgate.test"},
 		{"an older TLS", withVersion(good.ServerTLS(), tls.VersionTLS12), ca.Client("authz/eu/a").ClientTLS(), "", keymanager.KindUnavailable, "protocol version"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			domain := tt.domain
 			if domain == "" {
-				domain = rpctest.TrustDomain
+				domain = peertest.TrustDomain
 			}
 			c := dial(t, rpc.ClientOptions{Targets: []string{tlsServer(t, k, tt.server)}, TLS: tt.client, TrustDomain: domain})
 			for _, name := range []string{"Validate", "Follow"} {
@@ -166,7 +166,7 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
-func withRoots(cfg *tls.Config, ca *rpctest.Authority) *tls.Config {
+func withRoots(cfg *tls.Config, ca *peertest.Authority) *tls.Config {
 	cfg.RootCAs = ca.Pool()
 	return cfg
 }
@@ -201,7 +201,7 @@ func TestPlaintext(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	ca := rpctest.CA(t)
+	ca := peertest.CA(t)
 	for name, o := range map[string]rpc.ClientOptions{
 		"no targets":                   {},
 		"another machine":              {Targets: []string{"192.0.2.1:9000"}},
@@ -226,7 +226,7 @@ func TestPlaintext(t *testing.T) {
 // is no reflection, and a path that names no method of ours is refused also
 // when its form is wrong.
 func TestHealthAndNothingElse(t *testing.T) {
-	ca := rpctest.CA(t)
+	ca := peertest.CA(t)
 	_, k := fake(t)
 	target := tlsServer(t, k, ca.Server("keymanager/km").ServerTLS())
 	for peer, want := range map[string]codes.Code{

@@ -20,7 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"tollgate/keymanager/rpc/rpctest"
+	"tollgate/keymanager/peertest"
 )
 
 // now is a moment after the recorded entries.
@@ -128,12 +128,12 @@ func TestReceiver(t *testing.T) {
 
 // A gateway speaks for itself alone, and nobody else speaks at all.
 func TestReceiverIdentity(t *testing.T) {
-	ca := rpctest.CA(t)
+	ca := peertest.CA(t)
 	r := newRig(t, WriterOptions{})
 	r.run()
-	_, remote := r.serve(ca.Server("keymanager/km-1").ServerTLS(), ReceiverOptions{TrustDomain: rpctest.TrustDomain})
+	_, remote := r.serve(ca.Server("keymanager/km-1").ServerTLS(), ReceiverOptions{TrustDomain: peertest.TrustDomain})
 	_, untrusting := r.serve(ca.Server("keymanager/km-1").ServerTLS(), ReceiverOptions{})
-	_, socket := r.serve(nil, ReceiverOptions{TrustDomain: rpctest.TrustDomain})
+	_, socket := r.serve(nil, ReceiverOptions{TrustDomain: peertest.TrustDomain})
 	gateway := ca.Client("gateway/edge/envoy-1").ClientTLS()
 	for _, tt := range []struct {
 		name    string

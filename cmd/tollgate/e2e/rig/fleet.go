@@ -17,8 +17,8 @@ import (
 
 	"tollgate/authz/cache"
 	"tollgate/authz/cache/redistest"
+	"tollgate/keymanager/peertest"
 	"tollgate/keymanager/rpc"
-	"tollgate/keymanager/rpc/rpctest"
 	"tollgate/keymanager/store/storetest"
 	"tollgate/keymanager/token"
 )
@@ -41,7 +41,7 @@ type Fleet struct {
 	// Wires by who connects and to whom: "authz-1>keymanager-2".
 	Wires map[string]*Wire
 
-	ca      *rpctest.Authority
+	ca      *peertest.Authority
 	keys    string   // folder of the key files that all share
 	private []string // the keys of certificates
 	rpc     []string // host:port of each key manager, for gateways
@@ -127,7 +127,7 @@ func NewFleet(t testing.TB, settings map[string][]string) *Fleet {
 // NewFleetOf is NewFleet of another tollgate ("" = the one of this tree).
 func NewFleetOf(t testing.TB, program string, settings map[string][]string) *Fleet {
 	t.Helper()
-	f := &Fleet{Rig: New(t), Wires: map[string]*Wire{}, ca: rpctest.CA(t)}
+	f := &Fleet{Rig: New(t), Wires: map[string]*Wire{}, ca: peertest.CA(t)}
 	f.Postgres = storetest.StartServer(t)
 	database := NewLink(t, func(ctx context.Context) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(filepath.Dir(f.Postgres.Dir()), ".s.PGSQL.5432"))
@@ -277,7 +277,7 @@ func (f *Fleet) node(name, role, config string, settings []string) *Node {
 	cert, key, ca := f.ca.Server(peer).Files(f.t)
 	f.private = append(f.private, key)
 	config = fmt.Sprintf("state: {dir: %s}\nlog: {level: debug}\nops: {address: %q}\ntls: {cert_file: %s, key_file: %s, ca_file: %s, trust_domain: %s}\n",
-		dir, n.Ops, cert, key, ca, rpctest.TrustDomain) + config
+		dir, n.Ops, cert, key, ca, peertest.TrustDomain) + config
 	file := f.File(name+".yaml", config)
 	settings = slices.Clone(settings)
 	for i, setting := range settings {
@@ -323,7 +323,7 @@ func (f *Fleet) envoy(i int, ads []string) *Node {
 	n.start = func() *Process {
 		f.tollgate(n.program(), "envoy", "bootstrap", "--node", name, "--group", group(i), "--xds", strings.Join(xds, ","),
 			"--authz", f.Socket(i), "--admin", n.Ops, "--memory", "2GiB", "--write-dir", dir, "--force",
-			"--tls-cert", cert, "--tls-key", key, "--tls-ca", ca, "--trust-domain", rpctest.TrustDomain)
+			"--tls-cert", cert, "--tls-key", key, "--tls-ca", ca, "--trust-domain", peertest.TrustDomain)
 		return f.run(name, f.Rig.Envoy, "-c", filepath.Join(dir, "bootstrap.yaml"),
 			"--concurrency", "1", "--use-dynamic-base-id", "--disable-hot-restart", "--drain-time-s", "2", "-l", "warning")
 	}
@@ -344,5 +344,5 @@ func (f *Fleet) KeyFile(t testing.TB, name string) []byte {
 // Peer connects to the key managers as a part with a certificate of its own,
 // "authz/GROUP/NAME".
 func (f *Fleet) Peer(peer string) (*rpc.Client, error) {
-	return rpc.NewClient(rpc.ClientOptions{Targets: f.rpc, TLS: f.ca.Client(peer).ClientTLS(), TrustDomain: rpctest.TrustDomain})
+	return rpc.NewClient(rpc.ClientOptions{Targets: f.rpc, TLS: f.ca.Client(peer).ClientTLS(), TrustDomain: peertest.TrustDomain})
 }

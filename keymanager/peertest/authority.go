@@ -1,6 +1,7 @@
-package rpctest
+package peertest
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -33,10 +34,11 @@ type Leaf struct {
 	// Peer is ROLE/NAME or ROLE/GROUP/NAME, such as "authz/eu/authz-1".
 	Peer        string
 	TrustDomain string   // "" = TrustDomain
-	URIs        []string // instead of those two
+	URIs        []string // instead of those two; empty and not nil = none
 	// Hosts are DNS names and addresses; a server needs one.
 	Hosts               []string
-	NotBefore, NotAfter time.Time // zero = an hour ago, in an hour
+	NotBefore, NotAfter time.Time     // zero = an hour ago, in an hour
+	Key                 crypto.Signer // nil = a new one on P-256
 }
 
 // Identity is a certificate and its key.
@@ -104,12 +106,14 @@ func (a *Authority) Issue(l Leaf) *Identity {
 		}
 		template.DNSNames = append(template.DNSNames, h)
 	}
-	key := newKey(a.t)
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
+	if l.Key == nil {
+		l.Key = newKey(a.t)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, l.Key.Public(), a.key)
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(l.Key)
 	if err != nil {
 		a.t.Fatal(err)
 	}

@@ -1,3 +1,0 @@
-// Package rpctest makes the certificates of processes that speak to each other,
-// for tests.
-package rpctest
