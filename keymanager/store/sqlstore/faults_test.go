@@ -5,8 +5,6 @@ package sqlstore_test
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -292,65 +290,6 @@ type locked struct {
 
 func (l locked) Write(p []byte) (int, error) { l.mu.Lock(); defer l.mu.Unlock(); return l.to.Write(p) }
 
-// faultManyDead: a snapshot of very many revocations is read within the
-// deadline of a statement, whatever that is.
-func faultManyDead(t *testing.T) {
-	ctx := t.Context()
-	s := openPostgres(t, storetest.Postgres(t), sqlstore.Options{StatementTimeout: time.Second})
-	const all, some = 300_000, 20_000
-	for from := 1; from <= all; from += some {
-		err := s.Exec(ctx, `INSERT INTO log_event (seq, kind, body, expires_at)
-			SELECT n, 'dead', jsonb_build_object('token', lpad(to_hex(n), 32, '0'), 'expires_at', CAST($1 AS BIGINT)), $1 FROM generate_series(CAST($2 AS BIGINT), $3) n`,
-			time.Now().Add(time.Hour).UnixMilli(), from, from+some-1)
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	dead, err := s.LiveDead(ctx, time.Now())
-	if err != nil || len(dead) != all {
-		t.Fatalf("%d entries, %v", len(dead), err)
-	}
-	last := keymanager.TokenID{}
-	for _, d := range dead {
-		if d.TokenID.String() <= last.String() && !last.IsZero() {
-			t.Fatalf("%v follows %v", d.TokenID, last)
-		}
-		last = d.TokenID
-	}
-}
-
-// faultBulk: what ends many tokens is one event.
-func faultBulk(t *testing.T) {
-	ctx := t.Context()
-	s := openPostgres(t, storetest.Postgres(t), sqlstore.Options{})
-	crashWorld(t, s)
-	if err := s.Exec(ctx, `INSERT INTO access_token_primary (digest, partition, id, consumer_key, application_id, key_type, user_id, user_type, scopes, issued_at, expires_at)
-		SELECT decode('00' || lpad(to_hex(n), 64, '0'), 'hex'), 'primary', decode(lpad(to_hex(n), 32, '0'), 'hex'), 'key', 'app', 'PRODUCTION', 'user', 'APPLICATION', '', 0, $1
-		FROM generate_series(1, 20000) n`, time.Now().Add(time.Hour).UnixMilli()); err != nil {
-		t.Fatal(err)
-	}
-	before, err := s.Head(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	begun := time.Now()
-	if err := s.DeleteClient(ctx, "key"); err != nil {
-		t.Fatal(err)
-	}
-	if took := time.Since(begun); took > 5*time.Second {
-		t.Errorf("took %v", took)
-	}
-	events, err := s.Events(ctx, before.Seq, 100)
-	if err != nil || len(events) != 2 {
-		t.Errorf("%d events, %v; want the death of the client and its application stale", len(events), err)
-	}
-	var d keymanager.Digest
-	d.Sum[31] = 77
-	if _, err := s.TokenByDigest(ctx, d); !keymanager.IsNotFound(err) {
-		t.Errorf("a token of it: %v", err)
-	}
-}
-
 // faultClockBehind: what has ended stays so whatever a clock says.
 func faultClockBehind(t *testing.T) {
 	ctx := t.Context()
@@ -375,76 +314,6 @@ func faultClockBehind(t *testing.T) {
 	}
 	if facts, _, err := s.TokenFacts(ctx, tokens[1].Digest, ""); err != nil || facts != nil {
 		t.Errorf("a token of a deleted client: %+v, %v", facts, err)
-	}
-}
-
-// faultMigrationKilled kills the server while each migration runs; the next
-// start finishes it.
-func faultMigrationKilled(t *testing.T) {
-	server := storetest.StartServer(t)
-	ctx := t.Context()
-	server.Exec(`CREATE TABLE stop_at (n int); INSERT INTO stop_at VALUES (0);
-		CREATE FUNCTION slow() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE n int; BEGIN
-			n := nextval('commands'); IF n = (SELECT s.n FROM stop_at s) THEN PERFORM pg_sleep(60); END IF; END $$;
-		CREATE SEQUENCE commands`)
-	server.Exec(`CREATE EVENT TRIGGER slow ON ddl_command_end EXECUTE FUNCTION slow()`)
-	for at := 1; ; at++ {
-		server.Exec(fmt.Sprintf(`ALTER EVENT TRIGGER slow DISABLE; DROP SCHEMA IF EXISTS tollgate CASCADE; CREATE SCHEMA tollgate;
-			UPDATE stop_at SET n = %d; SELECT setval('commands', 1, false); ALTER EVENT TRIGGER slow ENABLE`, at))
-		dsn := strings.Replace(server.DSN(), "search_path=public", "search_path=tollgate,public", 1)
-		opened := make(chan error, 1)
-		go func() {
-			s, err := sqlstore.OpenPostgres(context.WithoutCancel(ctx), dsn, sqlstore.Options{})
-			if err == nil {
-				err = s.Close()
-			}
-			opened <- err
-		}()
-		sleeping := false
-		var err error
-		for done := false; !done && !sleeping; {
-			select {
-			case err = <-opened:
-				done = true
-			case <-time.After(5 * time.Millisecond):
-				watch, watchErr := sqlstore.OpenPostgres(ctx, server.DSN(), sqlstore.Options{NoMigrate: true})
-				if watchErr != nil {
-					t.Fatal(watchErr)
-				}
-				found, watchErr := watch.Texts(ctx, 1, `SELECT 'x' FROM pg_stat_activity WHERE wait_event = 'PgSleep'`)
-				if watchErr != nil {
-					t.Fatal(watchErr)
-				}
-				sleeping = len(found) > 0
-				_ = watch.Close()
-			}
-		}
-		if !sleeping {
-			if err != nil {
-				t.Fatal(err)
-			}
-			if at < 20 {
-				t.Errorf("only %d commands were interrupted", at-1)
-			}
-			t.Logf("interrupted at %d commands", at-1)
-			return
-		}
-		server.Kill()
-		if err := <-opened; err == nil {
-			t.Errorf("command %d: migrated by a server that was killed", at)
-		}
-		server.Start()
-		server.Exec(`ALTER EVENT TRIGGER slow DISABLE`)
-		s, err := sqlstore.OpenPostgres(ctx, dsn, sqlstore.Options{})
-		if err != nil {
-			t.Fatalf("after command %d was interrupted: %v", at, err)
-		}
-		if left, err := s.Pending(ctx); err != nil || len(left) > 0 {
-			t.Errorf("command %d: pending %v, %v", at, left, err)
-		}
-		if err := errors.Join(revocation(ctx, s), s.Close()); err != nil {
-			t.Errorf("command %d: %v", at, err)
-		}
 	}
 }
 
