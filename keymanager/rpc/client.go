@@ -158,6 +158,9 @@ func ask[R any](ctx context.Context, c *Client, first *endpoint, call func(conte
 	if failed.elsewhere && ctx.Err() == nil {
 		other, err := c.pick(ctx, e)
 		if err == nil && other != e {
+			if other.unwell.Load() {
+				other.wake(ctx)
+			}
 			if answer, failed = try(ctx, c, other, call); failed.err == nil {
 				return answer, nil
 			}

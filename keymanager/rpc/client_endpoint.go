@@ -81,13 +81,15 @@ type endpoint struct {
 	conn             *grpc.ClientConn
 	keyManager       pb.KeyManagerClient
 	health           healthpb.HealthClient
-	calls            atomic.Int64 // under way, without streams
-	unwell           atomic.Bool  // a probe finds out when that is over
-	gone             atomic.Bool  // no longer an address of any target
+	calls            atomic.Int64  // under way, without streams
+	unwell           atomic.Bool   // a probe finds out when that is over
+	gone             atomic.Bool   // no longer an address of any target
+	woken            atomic.Int64  // when wake last had it connect, in Unix nanoseconds
+	probe            chan struct{} // asks for a probe now
 }
 
 func (c *Client) newEndpoint(t target, network, address string) (*endpoint, error) {
-	e := &endpoint{network: network, address: address, host: t.host}
+	e := &endpoint{network: network, address: address, host: t.host, probe: make(chan struct{}, 1)}
 	creds := insecure.NewCredentials()
 	if c.opts.TLS != nil {
 		creds = credentials.NewTLS(c.tls(t))

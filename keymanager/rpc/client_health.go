@@ -166,10 +166,37 @@ func (c *Client) suspect(e *endpoint, why error) {
 			select {
 			case <-c.ctx.Done():
 				return
+			case <-e.probe:
 			case <-time.After(wait/2 + rand.N(wait)): //nolint:gosec // nothing secret
 			}
 		}
 	})
+}
+
+// How long a call waits for the connection to a key manager that did not
+// answer, and how often at most such calls have it try anew.
+const (
+	wakeTime  = 100 * time.Millisecond
+	wakeEvery = 50 * time.Millisecond
+)
+
+// wake connects to a key manager that did not answer without waiting for the
+// next probe: no other one is left to ask, and it may be back. So it is when the
+// key managers are replaced one right after the other.
+func (e *endpoint) wake(ctx context.Context) {
+	now, last := time.Now().UnixNano(), e.woken.Load()
+	if now-last >= int64(wakeEvery) && e.woken.CompareAndSwap(last, now) {
+		e.conn.ResetConnectBackoff()
+		select {
+		case e.probe <- struct{}{}:
+		default:
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, wakeTime)
+	defer cancel()
+	for state := e.conn.GetState(); state != connectivity.Ready && e.conn.WaitForStateChange(ctx, state); {
+		state = e.conn.GetState()
+	}
 }
 
 // well asks whether a key manager is well.

@@ -123,6 +123,40 @@ func TestOneOfTwoFails(t *testing.T) {
 	}
 }
 
+// TestOneAfterTheOther: the key manager that was replaced first answers again
+// when the second one goes, and no question waits for it to be probed.
+func TestOneAfterTheOther(t *testing.T) {
+	p := newPair(t)
+	second := rig.NewWire(t, p.targets[1])
+	c := dial(t, rpc.ClientOptions{Targets: []string{p.targets[0], second.Address()}})
+	both := func() {
+		one, two := asked(p.one), asked(p.two)
+		eventually(t, "both are asked", func() bool {
+			if err := ask(t, c); err != nil {
+				t.Fatalf("an error while all is well: %v", err)
+			}
+			return asked(p.one) > one && asked(p.two) > two
+		})
+	}
+	for range 5 {
+		both()
+		p.wire.Cut()
+		for range 20 {
+			if err := ask(t, c); err != nil {
+				t.Errorf("without the first: %v", err)
+			}
+		}
+		p.wire.Heal()
+		second.Cut()
+		for range 20 {
+			if err := ask(t, c); err != nil {
+				t.Fatalf("the first is back, the second is gone: %v", err)
+			}
+		}
+		second.Heal()
+	}
+}
+
 // TestOneAloneFails: an error says "not known", soon, and all is well again by
 // itself.
 func TestOneAloneFails(t *testing.T) {
