@@ -24,6 +24,7 @@ const (
 	PhaseLive    GatewayPhase = "LIVE"
 	PhaseStale   GatewayPhase = "STALE" // no heartbeat for 3 s: alarm
 	PhaseBlind   GatewayPhase = "BLIND" // no heartbeat for max_stale: 503
+	PhaseGone    GatewayPhase = "GONE"  // said by the receiver: no report for some seconds
 )
 
 // GatewayState is what an authz or an xds says of itself.

@@ -150,8 +150,8 @@ func BenchmarkFirstPush(b *testing.B) {
 			runtime.GC()
 			debug.FreeOSMemory()
 			most := peak()
-			for b.Loop() {
-				k := newCounter(b, r.addr, nil)
+			for node := 0; b.Loop(); node++ { // another one each time: one that comes all the time is refused
+				k := newNamedCounter(b, r.addr, fmt.Sprint("n", node), nil, [kinds]map[string]string{})
 				k.waitFor(n)
 				k.end()
 			}

@@ -51,7 +51,17 @@ func (g *group) advance(dirty map[*segment]bool, moves []move) time.Duration {
 		}
 	}
 	g.rebuild(dirty, moves)
+	g.moving = small(g.moving)
 	return wait
+}
+
+// small returns an empty map anew: to walk through one that has once been large
+// takes as long as it did then.
+func small[M ~map[K]V, K comparable, V any](m M) M {
+	if len(m) == 0 {
+		return M{}
+	}
+	return m
 }
 
 func compareRev(a, b *plan) int {
@@ -260,6 +270,7 @@ func (g *group) retire() (wait time.Duration) {
 		delete(g.retired, cluster)
 		out = append(out, change{kind: clusters, name: cluster})
 	}
+	g.retired = small(g.retired)
 	g.log.update(out)
 	return wait
 }

@@ -13,9 +13,9 @@ type Gateway struct {
 	Kind      string     `json:"kind" enum:"authz,xds"`
 	ID        string     `json:"id"`
 	Group     string     `json:"group,omitempty"`
-	State     string     `json:"state" enum:"SYNCING,LIVE,STALE,BLIND"`
+	State     string     `json:"state" enum:"SYNCING,LIVE,STALE,BLIND,GONE" doc:"GONE: it has not reported for five seconds; it is listed for an hour"`
 	Confirmed string     `json:"confirmed" doc:"the position in the log up to which everything has taken effect"`
-	Lag       string     `json:"lag" doc:"how long before that this was known to be the end of the log" example:"400ms"`
+	Lag       string     `json:"lag" doc:"how long before that (GONE: before now) this was known to be the end of the log" example:"400ms"`
 	Nodes     []Node     `json:"nodes,omitempty" doc:"of an xds: its Envoys"`
 	Rejected  []Rejected `json:"rejected,omitempty" doc:"of an xds: APIs whose newest content is in use nowhere"`
 	At        time.Time  `json:"at" doc:"when it reported"`

@@ -247,5 +247,10 @@ func (g *Gateways) take(told []store.GatewayReport, at time.Time) (incomplete bo
 		g.others.parts[p] = r
 		incomplete = incomplete || !r.whole
 	}
+	for p, old := range before {
+		if g.others.parts[p] == nil {
+			g.lost(p, old.state)
+		}
+	}
 	return incomplete
 }

@@ -22,6 +22,8 @@ type GatewaysOptions struct {
 	// Silence is how long a part may say nothing before it counts as gone;
 	// 0 = 5 s.
 	Silence time.Duration
+	// Remember is how long one that is gone is still listed; 0 = 1 h.
+	Remember time.Duration
 	// Shared is where the key managers of one database tell each other what is
 	// reported to them; it needs Run. nil: this one is alone.
 	Shared store.GatewayReports
@@ -44,6 +46,7 @@ type Gateways struct {
 	parts   map[part]*reported
 	changed chan struct{} // closed and replaced when there is something new
 	others  others
+	gone    map[part]keymanager.GatewayState
 }
 
 // part names a gateway part.
@@ -61,19 +64,20 @@ type reported struct {
 
 // NewGateways returns a Gateways that knows no part.
 func NewGateways(o GatewaysOptions) (*Gateways, error) {
-	if o.Now == nil || o.Silence < 0 || o.Exchange < 0 {
-		return nil, errors.New("publish: Now is required, and Silence and Exchange must not be negative")
+	if o.Now == nil || o.Silence < 0 || o.Remember < 0 || o.Exchange < 0 {
+		return nil, errors.New("publish: Now is required, and Silence, Remember and Exchange must not be negative")
 	}
 	if o.Shared != nil && o.ID == "" {
 		return nil, errors.New("publish: Gateways that are shared need an ID")
 	}
 	setDefault(&o.Silence, 5*time.Second)
+	setDefault(&o.Remember, time.Hour)
 	setDefault(&o.Exchange, time.Second)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	o.ID += " " + rand.Text()
-	return &Gateways{opts: o, parts: map[part]*reported{}, changed: make(chan struct{}), others: newOthers(o.Shared != nil)}, nil
+	return &Gateways{opts: o, parts: map[part]*reported{}, changed: make(chan struct{}), others: newOthers(o.Shared != nil), gone: map[part]keymanager.GatewayState{}}, nil
 }
 
 // Limits of a report, which may come from afar.
@@ -81,6 +85,9 @@ const (
 	maxReportID = 200
 	maxNodes    = 10_000
 )
+
+// maxGone is how many parts that are gone are listed at most.
+const maxGone = 1000
 
 // Report implements keymanager.Gateways.
 func (g *Gateways) Report(ctx context.Context, s keymanager.GatewayState) error {
@@ -115,9 +122,10 @@ func (g *Gateways) wake() {
 	g.changed = make(chan struct{})
 }
 
-// States returns the last report of every part that is not gone, by kind, group
-// and id. They are the caller's. What is reported to other key managers is up
-// to two seconds old.
+// States returns the last report of every part, by kind, group and id. They are
+// the caller's. What is reported to other key managers is up to two seconds old.
+// Parts that are gone are listed as such for an hour, with a Lag until now and
+// without Envoys: those are with another xds, or gone too.
 func (g *Gateways) States() []keymanager.GatewayState {
 	g.mu.Lock()
 	g.sweep()
@@ -132,6 +140,13 @@ func (g *Gateways) States() []keymanager.GatewayState {
 			out = append(out, clone(o.state))
 		}
 	}
+	now := g.opts.Now()
+	for p, s := range g.gone {
+		if g.parts[p] == nil && g.others.parts[p] == nil {
+			s.Phase, s.Lag, s.Nodes, s.Rejected = keymanager.PhaseGone, s.Lag+now.Sub(s.At), nil, nil
+			out = append(out, s)
+		}
+	}
 	g.mu.Unlock()
 	slices.SortFunc(out, func(a, b keymanager.GatewayState) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Group, b.Group), cmp.Compare(a.ID, b.ID))
@@ -139,7 +154,7 @@ func (g *Gateways) States() []keymanager.GatewayState {
 	return out
 }
 
-// sweep forgets the parts that are gone, and returns how long it takes until
+// sweep takes out the parts that are gone, and returns how long it takes until
 // the next one may be.
 func (g *Gateways) sweep() time.Duration {
 	now, next := g.opts.Now(), g.opts.Silence
@@ -147,6 +162,7 @@ func (g *Gateways) sweep() time.Duration {
 		left := r.state.At.Add(g.opts.Silence).Sub(now)
 		if left < 0 {
 			delete(g.parts, p)
+			g.lost(p, r.state)
 			continue
 		}
 		next = min(next, left)
@@ -155,11 +171,26 @@ func (g *Gateways) sweep() time.Duration {
 		left := o.state.At.Add(g.opts.Silence).Sub(now)
 		if left < 0 {
 			delete(g.others.parts, p)
+			g.lost(p, o.state)
 			continue
 		}
 		next = min(next, left)
 	}
+	for p, s := range g.gone {
+		if now.Sub(s.At) > g.opts.Remember {
+			delete(g.gone, p)
+		}
+	}
 	return next
+}
+
+// lost remembers the last report of a part that is gone from here. It may report
+// elsewhere.
+func (g *Gateways) lost(p part, s keymanager.GatewayState) {
+	if last, found := g.gone[p]; found && last.At.After(s.At) || !found && len(g.gone) >= maxGone {
+		return
+	}
+	g.gone[p] = s
 }
 
 // Wait returns nil when every part that is known and not gone, whichever key

@@ -159,11 +159,36 @@ func TestSilentPartIsGone(t *testing.T) {
 		t.Error("does not wait for a")
 	}
 	c.add(3 * time.Second)
-	if got := g.States(); len(got) != 1 || got[0].ID != "b" {
-		t.Errorf("states are %+v, want b alone", got)
+	got := g.States()
+	if len(got) != 2 || got[0].ID != "a" || got[0].Phase != keymanager.PhaseGone || got[0].Lag != 6*time.Second || got[1].Phase == keymanager.PhaseGone {
+		t.Errorf("states are %+v, want a gone for 6 s, and b", got)
 	}
 	if err := g.Wait(ended(t), at(2)); err != nil {
 		t.Errorf("waits for one that is gone: %v", err)
+	}
+	report(t, g, authz("a", 3))
+	if got := g.States(); len(got) != 2 || got[0].ID != "a" || got[0].Phase == keymanager.PhaseGone {
+		t.Errorf("states are %+v, want that a is back", got)
+	}
+	c.add(time.Hour - time.Minute)
+	if got := g.States(); len(got) != 2 {
+		t.Errorf("states are %+v, want both gone", got)
+	}
+	c.add(time.Hour)
+	if got := g.States(); len(got) != 0 {
+		t.Errorf("states are %+v, want that both are forgotten", got)
+	}
+}
+
+// What a part said of Envoys and of refused APIs is not true of one that is gone.
+func TestGoneKnowsNothing(t *testing.T) {
+	g, c := newGateways(t, 5*time.Second)
+	s := xds(1, node("n", true, 1))
+	s.Rejected = []keymanager.RejectedResource{{API: "a"}}
+	report(t, g, s)
+	c.add(time.Minute)
+	if got := g.States(); len(got) != 1 || got[0].Phase != keymanager.PhaseGone || len(got[0].Nodes)+len(got[0].Rejected) > 0 {
+		t.Errorf("states are %+v", got)
 	}
 }
 

@@ -97,10 +97,11 @@ func (l *soakLoad) ready() {
 }
 
 // knee raises the rate until calls pile up, are not answered, or the driver
-// cannot keep up; the last rate that was borne. A step is tried twice, and
-// judged by the slowest tenth: the machine may be busy with other things.
+// cannot keep up; the last rate that was borne. A step is tried twice: the
+// machine may be busy with other things. The limit is where waiting begins: not
+// all of the processors may be gone before anything is restarted.
 func (l *soakLoad) knee() int {
-	const steps, limit = 12, 100 * time.Millisecond
+	const steps, limit = 12, 25 * time.Millisecond
 	step := min(soakRamp/steps, l.s.minutes/4/steps)
 	best := 0
 	for rate := 100; rate < 10_000; rate = rate * 13 / 10 {
@@ -114,7 +115,7 @@ func (l *soakLoad) knee() int {
 			l.window = &soakWindow{}
 			l.mu.Unlock()
 			n := len(w.latency)
-			ok = w.p(0.9) < limit && w.undecided*100 <= n && float64(n) > 0.95*float64(rate)*step.Seconds()
+			ok = w.p(0.99) < limit && w.undecided*100 <= n && float64(n) > 0.95*float64(rate)*step.Seconds()
 			l.s.t.Logf("%d/s: %d calls, p50 %v, p90 %v, p99 %v, %d undecided", rate, n, w.p(0.5), w.p(0.9), w.p(0.99), w.undecided)
 			if ok {
 				break

@@ -112,6 +112,7 @@ func TestSoak(t *testing.T) {
 
 	s.began, s.report.busy[0] = time.Now(), loadAverages()
 	samples := newSampler(s)
+	world.churn.Store(true)
 	knee := load.knee()
 	s.report.knee, s.report.rate = knee, knee/2
 	t.Logf("the knee is at %d calls a second, the soak runs at %d", knee, knee/2)
@@ -119,7 +120,6 @@ func TestSoak(t *testing.T) {
 	s.report.load = load
 	s.mu.Unlock()
 	load.start(knee / 2)
-	world.churn.Store(true)
 	s.restart()
 	world.stop()
 	load.stop()
