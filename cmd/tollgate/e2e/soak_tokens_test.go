@@ -28,7 +28,8 @@ import (
 const (
 	soakIssues      = 15
 	soakRevocations = 5
-	soakItems       = 10  // APIs of each kind that change, in turn one a second
+	soakChanges     = 5   // so many that the key managers' window of the newest 1,024 is full after the first quarter
+	soakItems       = 10  // APIs of each kind that change, in turn
 	soakEnded       = 500 // tokens that are over and still tried
 )
 
@@ -134,7 +135,7 @@ func (w *soakTokens) run() {
 	w.every(ctx, time.Second/2, func(ctx context.Context) { w.issue(ctx, w.mover, "base:write", &w.moving) })
 	w.every(ctx, time.Second/soakRevocations, w.revoke)
 	w.every(ctx, time.Second, w.turnOver)
-	w.every(ctx, time.Second, w.change())
+	w.every(ctx, time.Second/soakChanges, w.change())
 	w.every(ctx, 30*time.Second, w.age)
 }
 
@@ -302,7 +303,7 @@ func churnSubscription(name, state string) string {
 	return fmt.Sprintf("{kind: Subscription, organization: default, name: mover-%s, spec: {application: mover, api: %s/1.0.0, tier: Unlimited, state: %s}}\n", name, name, state)
 }
 
-// change returns the change of each second: of one item after another.
+// change returns what changes one item after another.
 func (w *soakTokens) change() func(context.Context) {
 	n := 0
 	return func(ctx context.Context) {
