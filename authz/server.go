@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"hash/maphash"
@@ -125,15 +126,15 @@ func New(o Options) (*Server, error) {
 		validator: o.Validator, uncached: o.Uncached,
 		catalog: o.Catalog, revocations: o.Revocations, gateways: o.Gateways,
 		tags:        o.Tags,
-		maxStale:    orDefault(o.MaxStale, DefaultMaxStale),
-		catalogWait: orDefault(o.CatalogWait, DefaultCatalogWait),
-		realm:       orDefault(o.Realm, DefaultRealm),
+		maxStale:    cmp.Or(o.MaxStale, DefaultMaxStale),
+		catalogWait: cmp.Or(o.CatalogWait, DefaultCatalogWait),
+		realm:       cmp.Or(o.Realm, DefaultRealm),
 		now:         o.Now,
 		log:         o.Logger,
 		options:     o,
-		watchdog:    max(orDefault(o.Watchdog, DefaultWatchdog), watchdogTicks),
+		watchdog:    max(cmp.Or(o.Watchdog, DefaultWatchdog), watchdogTicks),
 		onHung:      o.OnHung,
-		gate:        newGate(orDefault(o.MaxConcurrentChecks, DefaultMaxConcurrentChecks)),
+		gate:        newGate(cmp.Or(o.MaxConcurrentChecks, DefaultMaxConcurrentChecks)),
 		apis:        apis.New(o.Logger),
 		revoked:     revoked.New(o.MaxDeadTokens),
 		contact:     contact{started: o.Now()},
@@ -147,14 +148,6 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-func orDefault[T comparable](v, def T) T {
-	var zero T
-	if v == zero {
-		return def
-	}
-	return v
-}
-
 // GRPC returns the server of ext_authz and grpc.health.v1 for a Unix socket,
 // always the same, for its owner to serve and to stop. It has goroutines from
 // the first call on. Connections have no end: nothing is to be balanced, and
@@ -165,8 +158,8 @@ func (s *Server) serverFor(more ...grpc.ServerOption) *grpc.Server {
 	o := &s.options
 	g := grpc.NewServer(append([]grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
-		grpc.NumStreamWorkers(orDefault(o.StreamWorkers, DefaultStreamWorkers)),
-		grpc.MaxConcurrentStreams(orDefault(o.MaxConcurrentStreams, DefaultMaxConcurrentStreams)),
+		grpc.NumStreamWorkers(cmp.Or(o.StreamWorkers, DefaultStreamWorkers)),
+		grpc.MaxConcurrentStreams(cmp.Or(o.MaxConcurrentStreams, DefaultMaxConcurrentStreams)),
 		grpc.MaxRecvMsgSize(maxCheck),
 		// Envoy pings every 15 s, also without a call; more eager pings would
 		// get it disconnected.

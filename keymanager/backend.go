@@ -1,6 +1,9 @@
 package keymanager
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Backend is how gateways deal with the back ends of an API, production and
 // sandbox alike. Each part that is nil, and each number that is zero, has the
@@ -78,10 +81,10 @@ type HealthCheck struct {
 
 // Fill returns the check with its defaults.
 func (h HealthCheck) Fill() HealthCheck {
-	orDefault(&h.Interval, 10*time.Second)
-	orDefault(&h.Timeout, min(2*time.Second, h.Interval))
-	orDefault(&h.Unhealthy, 3)
-	orDefault(&h.Healthy, 2)
+	h.Interval = cmp.Or(h.Interval, 10*time.Second)
+	h.Timeout = cmp.Or(h.Timeout, min(2*time.Second, h.Interval))
+	h.Unhealthy = cmp.Or(h.Unhealthy, 3)
+	h.Healthy = cmp.Or(h.Healthy, 2)
 	return h
 }
 
@@ -98,10 +101,10 @@ type OutlierDetection struct {
 
 // Fill returns the detection with its defaults.
 func (o OutlierDetection) Fill() OutlierDetection {
-	orDefault(&o.Consecutive5xx, 5)
-	orDefault(&o.Interval, 10*time.Second)
-	orDefault(&o.EjectionTime, 10*time.Second)
-	orDefault(&o.MaxEjectionPercent, 50)
+	o.Consecutive5xx = cmp.Or(o.Consecutive5xx, 5)
+	o.Interval = cmp.Or(o.Interval, 10*time.Second)
+	o.EjectionTime = cmp.Or(o.EjectionTime, 10*time.Second)
+	o.MaxEjectionPercent = cmp.Or(o.MaxEjectionPercent, 50)
 	return o
 }
 
@@ -116,9 +119,9 @@ type BackendLimits struct {
 
 // Fill returns the limits with their defaults; Retries stays 0.
 func (l BackendLimits) Fill() BackendLimits {
-	orDefault(&l.Connections, 512)
-	orDefault(&l.Pending, 512)
-	orDefault(&l.Requests, 2048)
+	l.Connections = cmp.Or(l.Connections, 512)
+	l.Pending = cmp.Or(l.Pending, 512)
+	l.Requests = cmp.Or(l.Requests, 2048)
 	return l
 }
 
@@ -130,12 +133,4 @@ type BackendTLS struct {
 	CA                string // authorities that vouch for the back end; "" = those of the gateway group
 	ClientCertificate string // what the gateway shows; "" = none
 	ServerName        string // what the certificate must be for, and SNI; "" = the host of the endpoint
-}
-
-// orDefault fills in what is zero.
-func orDefault[T comparable](v *T, d T) {
-	var zero T
-	if *v == zero {
-		*v = d
-	}
 }

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -51,9 +52,9 @@ func NewCap(o CapOptions) (*Cap, error) {
 	return &Cap{
 		next:  o.Next,
 		now:   o.Now,
-		wait:  orDefault(o.Wait, DefaultWait),
-		turns: make(chan struct{}, orDefault(o.Calls, DefaultCalls)),
-		queue: make(chan struct{}, orDefault(o.Queue, DefaultQueue)),
+		wait:  cmp.Or(o.Wait, DefaultWait),
+		turns: make(chan struct{}, cmp.Or(o.Calls, DefaultCalls)),
+		queue: make(chan struct{}, cmp.Or(o.Queue, DefaultQueue)),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tollgate_authz_keymanager_calls_total",
 			Help: "Calls of the key manager, by result (ok, error, busy).",

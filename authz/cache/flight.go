@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -68,7 +69,7 @@ func NewFlight(o FlightOptions) (*Flight, error) {
 	if o.Next == nil || o.Logger == nil || o.Timeout < 0 || o.Callers < 0 {
 		return nil, errors.New("cache: a Flight needs Next and Logger, and no negative number")
 	}
-	f := &Flight{next: o.Next, timeout: orDefault(o.Timeout, DefaultTimeout), callers: int64(orDefault(o.Callers, DefaultCallers)), log: o.Logger}
+	f := &Flight{next: o.Next, timeout: cmp.Or(o.Timeout, DefaultTimeout), callers: int64(cmp.Or(o.Callers, DefaultCallers)), log: o.Logger}
 	for i := range f.parts {
 		f.parts[i].calls = map[Key]*call{}
 	}

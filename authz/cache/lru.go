@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync/atomic"
@@ -65,26 +66,19 @@ func NewLRU(o LRUOptions) (*LRU, error) {
 	if o.Size < 0 || o.TTL < 0 || o.NegativeSize < 0 || o.NegativeTTL < 0 {
 		return nil, errors.New("cache: sizes and lives of an LRU must not be negative")
 	}
-	c := &LRU{next: o.Next, now: o.Now, started: o.Now(), ttl: orDefault(o.TTL, DefaultTTL), negTTL: orDefault(o.NegativeTTL, DefaultNegativeTTL)}
+	c := &LRU{next: o.Next, now: o.Now, started: o.Now(), ttl: cmp.Or(o.TTL, DefaultTTL), negTTL: cmp.Or(o.NegativeTTL, DefaultNegativeTTL)}
 	var err error
-	size := max(orDefault(o.Size, DefaultSize)/shards, minPerPart)
+	size := max(cmp.Or(o.Size, DefaultSize)/shards, minPerPart)
 	for i := range c.active {
 		if c.active[i].entries, err = lru.New[Key, *entry](size); err != nil {
 			return nil, err
 		}
 	}
-	if c.negative[0].entries, err = lru.New[Key, *entry](orDefault(o.NegativeSize, DefaultNegativeSize)); err != nil {
+	if c.negative[0].entries, err = lru.New[Key, *entry](cmp.Or(o.NegativeSize, DefaultNegativeSize)); err != nil {
 		return nil, err
 	}
 	c.grants, err = newGrants(min(maxGrants, size*shards))
 	return c, err
-}
-
-func orDefault[T int | time.Duration](v, def T) T {
-	if v == 0 {
-		return def
-	}
-	return v
 }
 
 // Validate implements keymanager.Validator.

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,13 +79,13 @@ func NewRedis(o RedisOptions) (*Redis, error) {
 	case o.TTL < 0 || o.NegativeTTL < 0:
 		return nil, errors.New("cache: lives of a Redis must not be negative")
 	}
-	timeout := orDefault(o.Timeout, DefaultRedisTimeout)
+	timeout := cmp.Or(o.Timeout, DefaultRedisTimeout)
 	if timeout < MinRedisTimeout || timeout > MaxRedisTimeout {
 		return nil, fmt.Errorf("cache: the timeout of a Redis must be from %s to %s, got %s", MinRedisTimeout, MaxRedisTimeout, timeout)
 	}
 	r := &Redis{
 		next: o.Next, client: o.Client, keys: o.Keys, timeout: timeout,
-		ttl: orDefault(o.TTL, DefaultTTL), negTTL: orDefault(o.NegativeTTL, DefaultNegativeTTL),
+		ttl: cmp.Or(o.TTL, DefaultTTL), negTTL: cmp.Or(o.NegativeTTL, DefaultNegativeTTL),
 		now: o.Now, rand: o.Rand, log: o.Logger,
 		breaker: newBreaker(2 * timeout), writes: make(chan redisWrite, maxRedisWrites), figures: newRedisFigures(),
 	}

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -71,7 +72,7 @@ func NewRedisClient(s RedisServer) (redis.UniversalClient, error) {
 		MaxRetries:            -1, MinRetryBackoff: -1, MaxRetryBackoff: -1,
 		DialerRetries: 1, DialerRetryTimeout: time.Millisecond,
 		DialTimeout: redisIOTimeout, ReadTimeout: redisIOTimeout, WriteTimeout: redisIOTimeout, PoolTimeout: redisIOTimeout,
-		PoolSize: orDefault(s.PoolSize, DefaultRedisPoolSize), MaxActiveConns: orDefault(s.PoolSize, DefaultRedisPoolSize),
+		PoolSize: cmp.Or(s.PoolSize, DefaultRedisPoolSize), MaxActiveConns: cmp.Or(s.PoolSize, DefaultRedisPoolSize),
 		PipelinePoolSize: -1, // pipelines use the same connections
 		// Verdicts are small.
 		ReadBufferSize: 16 << 10, WriteBufferSize: 16 << 10,

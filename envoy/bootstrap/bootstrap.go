@@ -9,6 +9,7 @@ package bootstrap
 
 import (
 	"bytes"
+	"cmp"
 	"embed"
 	"encoding/json"
 	"fmt"
@@ -178,22 +179,15 @@ func (o Options) values() (values, error) {
 }
 
 func (o *Options) fill() {
-	orDefault(&o.Admin, "127.0.0.1:0")
-	orDefault(&o.HeapLimit, defaultHeap)
-	orDefault(&o.ConnectionLimit, defaultConnections)
-	orDefault(&o.BackoffBase, 500*time.Millisecond)
-	orDefault(&o.BackoffMax, 5*time.Second)
-	orDefault(&o.AuthzPing, 15*time.Second)
-	orDefault(&o.AuthzIdlePing, max(o.AuthzPing, 30*time.Second))
-	orDefault(&o.DNSTimeout, time.Second)
-	orDefault(&o.DNSTries, 2)
-}
-
-func orDefault[T comparable](v *T, def T) {
-	var zero T
-	if *v == zero {
-		*v = def
-	}
+	o.Admin = cmp.Or(o.Admin, "127.0.0.1:0")
+	o.HeapLimit = cmp.Or(o.HeapLimit, defaultHeap)
+	o.ConnectionLimit = cmp.Or(o.ConnectionLimit, defaultConnections)
+	o.BackoffBase = cmp.Or(o.BackoffBase, 500*time.Millisecond)
+	o.BackoffMax = cmp.Or(o.BackoffMax, 5*time.Second)
+	o.AuthzPing = cmp.Or(o.AuthzPing, 15*time.Second)
+	o.AuthzIdlePing = cmp.Or(o.AuthzIdlePing, max(o.AuthzPing, 30*time.Second))
+	o.DNSTimeout = cmp.Or(o.DNSTimeout, time.Second)
+	o.DNSTries = cmp.Or(o.DNSTries, 2)
 }
 
 // quote writes a value as JSON.

@@ -1,6 +1,7 @@
 package keymanagertest
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"sync/atomic"
@@ -148,12 +149,12 @@ func (w *StoreWorld) Issue(t testing.TB, f Facts) keymanager.Credential {
 	w.write(t, func(s store.Store) error {
 		ctx := t.Context()
 		user := keymanager.User{ID: keymanager.UserID(name), Organization: Organization, Name: name, UserStore: keymanager.PrimaryUserStore,
-			Status: or(f.Owner, keymanager.UserActive)}
+			Status: cmp.Or(f.Owner, keymanager.UserActive)}
 		if err := s.CreateUser(ctx, &user); err != nil {
 			return err
 		}
 		app := keymanager.Application{ID: keymanager.ApplicationID(name), Organization: Organization, Name: name, Owner: user.ID, Tier: "Gold",
-			TokenType: keymanager.OpaqueToken, Status: or(f.Application, keymanager.ApplicationApproved)}
+			TokenType: keymanager.OpaqueToken, Status: cmp.Or(f.Application, keymanager.ApplicationApproved)}
 		if err := s.CreateApplication(ctx, &app); err != nil {
 			return err
 		}
@@ -189,13 +190,6 @@ func (w *StoreWorld) Issue(t testing.TB, f Facts) keymanager.Credential {
 		return err
 	})
 	return keymanager.Credential{Kind: f.Kind, Value: value}
-}
-
-func or[T ~string](v, def T) T {
-	if v == "" {
-		return def
-	}
-	return v
 }
 
 // mustPrefixes parses networks that a test wrote.

@@ -13,6 +13,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -116,10 +117,10 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	defaultTo(&o.TokenLifetime, time.Hour)
-	defaultTo(&o.BodyTimeout, 10*time.Second)
-	defaultTo(&o.Failures, 10)
-	defaultTo(&o.FailureWindow, time.Minute)
+	o.TokenLifetime = cmp.Or(o.TokenLifetime, time.Hour)
+	o.BodyTimeout = cmp.Or(o.BodyTimeout, 10*time.Second)
+	o.Failures = cmp.Or(o.Failures, 10)
+	o.FailureWindow = cmp.Or(o.FailureWindow, time.Minute)
 	if o.TokenLifetime < time.Second || o.BodyTimeout < 0 || o.Failures < 0 || o.FailureWindow < time.Second {
 		return nil, errors.New("oauth: TokenLifetime and FailureWindow must be at least a second, BodyTimeout and Failures positive")
 	}
@@ -142,13 +143,6 @@ func New(o Options) (*Server, error) {
 		s.endpoints = append(s.endpoints, of)
 	}
 	return s, nil
-}
-
-func defaultTo[T comparable](v *T, def T) {
-	var zero T
-	if *v == zero {
-		*v = def
-	}
 }
 
 // Handler returns the handler of all endpoints. The HTTP server that it is

@@ -70,9 +70,9 @@ func NewGateways(o GatewaysOptions) (*Gateways, error) {
 	if o.Shared != nil && o.ID == "" {
 		return nil, errors.New("publish: Gateways that are shared need an ID")
 	}
-	setDefault(&o.Silence, 5*time.Second)
-	setDefault(&o.Remember, time.Hour)
-	setDefault(&o.Exchange, time.Second)
+	o.Silence = cmp.Or(o.Silence, 5*time.Second)
+	o.Remember = cmp.Or(o.Remember, time.Hour)
+	o.Exchange = cmp.Or(o.Exchange, time.Second)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

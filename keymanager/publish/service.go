@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,11 +62,11 @@ func New(o Options) (*Service, error) {
 	if o.Heartbeat < 0 || o.Poll < 0 || o.Keep < 0 || o.PruneEvery < 0 {
 		return nil, errors.New("publish: an interval or a size is negative")
 	}
-	setDefault(&o.Heartbeat, time.Second)
-	setDefault(&o.Poll, 500*time.Millisecond)
-	setDefault(&o.Keep, 1024)
-	setDefault(&o.Retention, 100_000)
-	setDefault(&o.PruneEvery, time.Minute)
+	o.Heartbeat = cmp.Or(o.Heartbeat, time.Second)
+	o.Poll = cmp.Or(o.Poll, 500*time.Millisecond)
+	o.Keep = cmp.Or(o.Keep, 1024)
+	o.Retention = cmp.Or(o.Retention, 100_000)
+	o.PruneEvery = cmp.Or(o.PruneEvery, time.Minute)
 	return &Service{
 		opts:    o,
 		events:  newFeed[store.LogEvent](o.Keep),
@@ -73,13 +74,6 @@ func New(o Options) (*Service, error) {
 		catalog: newSnapshots[keymanager.Change](),
 		dead:    newSnapshots[store.LogEvent](),
 	}, nil
-}
-
-func setDefault[T comparable](v *T, def T) {
-	var zero T
-	if *v == zero {
-		*v = def
-	}
 }
 
 // Run reads the log, and prunes it, until ctx ends; then it ends all streams

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -53,10 +54,10 @@ func NewSweeper(o SweeperOptions) (*Sweeper, error) {
 	if o.Keep < 0 || o.Every < 0 || o.Batch < 0 || o.Rest < 0 {
 		return nil, errors.New("publish: an interval or a size of the Sweeper is negative")
 	}
-	setDefault(&o.Keep, 24*time.Hour)
-	setDefault(&o.Every, time.Minute)
-	setDefault(&o.Batch, 1000)
-	setDefault(&o.Rest, 100*time.Millisecond)
+	o.Keep = cmp.Or(o.Keep, 24*time.Hour)
+	o.Every = cmp.Or(o.Every, time.Minute)
+	o.Batch = cmp.Or(o.Batch, 1000)
+	o.Rest = cmp.Or(o.Rest, 100*time.Millisecond)
 	return &Sweeper{
 		opts: o,
 		removed: prometheus.NewCounter(prometheus.CounterOpts{

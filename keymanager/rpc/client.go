@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -77,10 +78,10 @@ func NewClient(o ClientOptions) (*Client, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	setDefault(&o.TryTimeout, time.Second)
-	setDefault(&o.CallTimeout, 5*time.Second)
-	setDefault(&o.Silence, 3*time.Second)
-	setDefault(&o.ResolveEvery, 30*time.Second)
+	o.TryTimeout = cmp.Or(o.TryTimeout, time.Second)
+	o.CallTimeout = cmp.Or(o.CallTimeout, 5*time.Second)
+	o.Silence = cmp.Or(o.Silence, 3*time.Second)
+	o.ResolveEvery = cmp.Or(o.ResolveEvery, 30*time.Second)
 	if o.Resolve == nil {
 		o.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {
 			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)

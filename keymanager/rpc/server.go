@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,17 +62,10 @@ func NewServer(o ServerOptions) (*Server, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	setDefault(&o.StreamAge, 5*time.Minute)
-	setDefault(&o.SendTimeout, 30*time.Second)
-	setDefault(&o.LoadTimeout, 30*time.Second)
+	o.StreamAge = cmp.Or(o.StreamAge, 5*time.Minute)
+	o.SendTimeout = cmp.Or(o.SendTimeout, 30*time.Second)
+	o.LoadTimeout = cmp.Or(o.LoadTimeout, 30*time.Second)
 	return &Server{opts: o, drain: make(chan struct{})}, nil
-}
-
-func setDefault[T comparable](v *T, def T) {
-	var zero T
-	if *v == zero {
-		*v = def
-	}
 }
 
 // Register adds the service, and grpc.health.v1, to a server that was made with

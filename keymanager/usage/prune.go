@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,9 +56,9 @@ func NewPruner(o PrunerOptions) (*Pruner, error) {
 	if o.Retention <= 0 || o.Every < 0 || o.Batch < 0 || o.Rest < 0 {
 		return nil, errors.New("usage: a Pruner needs a Retention, and no time or size may be negative")
 	}
-	setDefault(&o.Every, 10*time.Minute)
-	setDefault(&o.Batch, 1000)
-	setDefault(&o.Rest, 50*time.Millisecond)
+	o.Every = cmp.Or(o.Every, 10*time.Minute)
+	o.Batch = cmp.Or(o.Batch, 1000)
+	o.Rest = cmp.Or(o.Rest, 50*time.Millisecond)
 	return &Pruner{opts: o, removed: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "tollgate_usage_records_removed_total", Help: "Usage records that were older than the retention and were removed.",
 	})}, nil

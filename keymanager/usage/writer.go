@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -74,11 +75,11 @@ func NewWriter(o WriterOptions) (*Writer, error) {
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
-	setDefault(&o.Queue, 20_000)
-	setDefault(&o.Batch, 1000)
-	setDefault(&o.Every, 500*time.Millisecond)
-	setDefault(&o.Timeout, 5*time.Second)
-	setDefault(&o.Retry, 250*time.Millisecond)
+	o.Queue = cmp.Or(o.Queue, 20_000)
+	o.Batch = cmp.Or(o.Batch, 1000)
+	o.Every = cmp.Or(o.Every, 500*time.Millisecond)
+	o.Timeout = cmp.Or(o.Timeout, 5*time.Second)
+	o.Retry = cmp.Or(o.Retry, 250*time.Millisecond)
 	var source [8]byte
 	if _, err := io.ReadFull(o.Rand, source[:]); err != nil {
 		return nil, fmt.Errorf("usage: %w", err)
@@ -100,13 +101,6 @@ func NewWriter(o WriterOptions) (*Writer, error) {
 		w.records.WithLabelValues(o)
 	}
 	return w, nil
-}
-
-func setDefault[T comparable](v *T, def T) {
-	var zero T
-	if *v == zero {
-		*v = def
-	}
 }
 
 // Describe implements prometheus.Collector.
