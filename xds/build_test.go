@@ -198,7 +198,7 @@ func TestBuildsAreEqual(t *testing.T) {
 }
 
 // TestPathTree: the tree and the list choose the same routes, told by what is in
-// them: each key carries its own route and then those of its string prefixes.
+// them: each key carries its own route and then those of the base paths above it.
 func TestPathTree(t *testing.T) {
 	g := &Group{Name: "default", Hosts: []string{"localhost"}}
 	var plans []*plan
@@ -231,8 +231,8 @@ func TestPathTree(t *testing.T) {
 	}
 	for key, want := range map[string][]string{
 		"/big/1":     {"/big/1"},
-		"/big/1.0":   {"/big/1.0", "/big/1"},
-		"/big/1.0/x": {"/big/1.0/x", "/big/1.0", "/big/1"},
+		"/big/1.0":   {"/big/1.0"}, // no path below is "/big/1"'s
+		"/big/1.0/x": {"/big/1.0/x", "/big/1.0"},
 		"/big/n11/1": {"/big/n11/1"},
 	} {
 		match := vh.GetMatcher().GetMatcherTree().GetPrefixMatchMap().GetMap()[key]

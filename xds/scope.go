@@ -133,8 +133,9 @@ func checkSettings(context map[string]string) *extauthzv3.ExtAuthzPerRoute {
 // pathTree finds the route by the longest base path that is a string prefix of
 // the path (HttpRequestHeaderMatchInput ":path" includes the query, so only
 // prefixes are of use). After a hit Envoy does not try a shorter one: each key
-// carries its routes and those of all base paths that are string prefixes of it,
-// longest first. A route's own match then decides by whole segments.
+// carries its routes and those of the base paths above it, longest first. A
+// route's own match then decides by whole segments: below "/a/12" nothing is
+// "/a/1"'s, but "/a/12x" is "/a"'s.
 func pathTree(p *packer, apis []*plan, routes [][]*routev3.Route) *xdsmatcherv3.Matcher {
 	byBase := make(map[string][]*routev3.Route, len(apis))
 	for i, api := range apis {
@@ -144,7 +145,9 @@ func pathTree(p *packer, apis []*plan, routes [][]*routev3.Route) *xdsmatcherv3.
 	for i, api := range apis {
 		list := slices.Clone(routes[i])
 		for end := len(api.base) - 1; end > 0; end-- {
-			list = append(list, byBase[api.base[:end]]...)
+			if api.base[end] == '/' {
+				list = append(list, byBase[api.base[:end]]...)
+			}
 		}
 		action := &xdscorev3.TypedExtensionConfig{Name: "route", TypedConfig: nil}
 		if len(list) == 1 {
