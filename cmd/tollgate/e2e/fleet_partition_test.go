@@ -54,7 +54,7 @@ func (w *world) cutOff(t *testing.T) {
 	}
 	load := rig.StartLoad(t, 90, shots)
 	load.Flows(5, nil)
-	w.told(t, w.Authz, "LIVE")
+	w.told(t, "LIVE")
 
 	cut := time.Now()
 	for _, wire := range w.between("authz", "keymanager") {
@@ -72,7 +72,7 @@ func (w *world) cutOff(t *testing.T) {
 	}
 	blind := time.Now()
 	// Key managers say who has fallen silent, and that all others are well.
-	w.told(t, nil, "LIVE")
+	w.told(t, "GONE")
 	for _, n := range w.Authz {
 		rig.Eventually(t, n.Name+" is not ready", func() error {
 			a, err := rig.Do(http.MethodGet, "http://"+n.Ops+"/readyz")
@@ -100,7 +100,7 @@ func (w *world) cutOff(t *testing.T) {
 	}
 	healed := time.Now()
 	load.Flows(5, func(s *rig.Shot) bool { return strings.HasPrefix(s.Name, "good") })
-	w.told(t, w.Authz, "LIVE")
+	w.told(t, "LIVE")
 	load.End()
 
 	served := map[string]time.Time{} // for the last time while cut off, by gateway and path
@@ -144,14 +144,15 @@ func (w *world) between(from, to string) []*rig.Wire {
 	return out
 }
 
-// told waits until every key manager, asked for the gateways, names these authz
-// and no other, in one phase, and both xds with all Envoys; and none of them
-// lags by more than a heartbeat or a few.
-func (w *world) told(t *testing.T, authz []*rig.Node, phase string) {
+// told waits until every key manager, asked for the gateways, says that each
+// authz is in this phase, and that both xds with all Envoys live; and none of
+// those that are there lags by more than a heartbeat or a few. Then the table
+// that an operator sees must say the same.
+func (w *world) told(t *testing.T, phase string) {
 	t.Helper()
 	for _, address := range w.Web {
 		admin := w.admin.At(address)
-		rig.Eventually(t, fmt.Sprintf("the key manager at %s tells of %d authz %s", address, len(authz), phase), func() error {
+		rig.Eventually(t, fmt.Sprintf("the key manager at %s says that authz is %s", address, phase), func() error {
 			var list struct {
 				Items []struct {
 					Kind, ID, Group, State, Lag string
@@ -165,23 +166,38 @@ func (w *world) told(t *testing.T, authz []*rig.Node, phase string) {
 				if err != nil {
 					return fmt.Errorf("lag of %s: %w", g.ID, err)
 				}
+				want := "LIVE"
 				if g.Kind == "authz" {
 					authzs++
+					want = phase
 				}
 				for _, n := range g.Nodes {
 					if n.Connected {
 						envoys++
 					}
 				}
-				if g.State != phase || lag > 3*time.Second {
+				if late := lag > 3*time.Second; g.State != want || late != (want == "GONE") {
 					return fmt.Errorf("%s is %s and lags by %s", g.ID, g.State, g.Lag)
 				}
 			}
 			xds := len(w.XDS) * len(w.Envoys) // one report for each gateway group
-			if authzs != len(authz) || len(list.Items) != len(authz)+xds || envoys != len(w.Envoys) {
+			if authzs != len(w.Authz) || len(list.Items) != authzs+xds || envoys != len(w.Envoys) {
 				return fmt.Errorf("%d parts, %d authz, %d Envoys", len(list.Items), authzs, envoys)
 			}
 			return nil
 		})
+		table, stderr, err := w.Run(rig.Binary(t), "get", "gateways", "--server", "http://"+address, "--credentials", w.AdminFile(t))
+		if err != nil {
+			t.Fatalf("tollgate get gateways: %v %s", err, stderr)
+		}
+		shown := 0
+		for line := range strings.Lines(table) {
+			if f := strings.Fields(line); len(f) > 4 && f[0] == "authz" && f[3] == phase {
+				shown++
+			}
+		}
+		if shown != len(w.Authz) {
+			t.Errorf("the table of %s shows %d authz that are %s:\n%s", address, shown, phase, table)
+		}
 	}
 }

@@ -3,7 +3,6 @@ package rig
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -41,6 +40,7 @@ type Fleet struct {
 	// Wires by who connects and to whom: "authz-1>keymanager-2".
 	Wires map[string]*Wire
 
+	usage   bool // Envoys tell the key managers of each call
 	ca      *peertest.Authority
 	keys    string   // folder of the key files that all share
 	private []string // the keys of certificates
@@ -118,7 +118,8 @@ func (n *Node) Ready() {
 }
 
 // NewFleet starts a fleet and waits until all of it is ready. settings are what
-// every process of a role gets besides ("authz", "AUTHZ_MAX_STALE=5s").
+// every process of a role gets besides ("authz", "AUTHZ_MAX_STALE=5s"). Any of
+// the role "gateway" has Envoys send usage records.
 func NewFleet(t testing.TB, settings map[string][]string) *Fleet {
 	t.Helper()
 	return NewFleetOf(t, "", settings)
@@ -127,7 +128,7 @@ func NewFleet(t testing.TB, settings map[string][]string) *Fleet {
 // NewFleetOf is NewFleet of another tollgate ("" = the one of this tree).
 func NewFleetOf(t testing.TB, program string, settings map[string][]string) *Fleet {
 	t.Helper()
-	f := &Fleet{Rig: New(t), Wires: map[string]*Wire{}, ca: peertest.CA(t)}
+	f := &Fleet{Rig: New(t), Wires: map[string]*Wire{}, ca: peertest.CA(t), usage: settings["gateway"] != nil}
 	f.Postgres = storetest.StartServer(t)
 	database := NewLink(t, func(ctx context.Context) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(filepath.Dir(f.Postgres.Dir()), ".s.PGSQL.5432"))
@@ -251,7 +252,7 @@ func (f *Fleet) servers(from string, rpc []string) string {
 func (f *Fleet) groups(web []string) string {
 	var b strings.Builder
 	for i, address := range f.Gateways {
-		fmt.Fprintf(&b, "  - {name: %s, listeners: [{address: %q}], hosts: [127.0.0.1, localhost], keymanager: {addresses: [%s]}}\n", group(i), address, upstreams(web))
+		fmt.Fprintf(&b, "  - {name: %s, listeners: [{address: %q}], hosts: [127.0.0.1, localhost], keymanager: {addresses: [%s]}, usage: %t}\n", group(i), address, upstreams(web), f.usage)
 	}
 	return b.String()
 }
@@ -289,23 +290,24 @@ func (f *Fleet) node(name, role, config string, settings []string) *Node {
 	return n
 }
 
+// AdminFile is the credential of the administrator, in the state folder of the
+// key manager that has made it: whichever came first.
+func (f *Fleet) AdminFile(t testing.TB) string {
+	t.Helper()
+	for i := range f.KeyManagers {
+		path := filepath.Join(filepath.Dir(f.State), fmt.Sprint("keymanager-", i+1), "admin.json")
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	t.Fatal("no key manager has made an administrator")
+	return ""
+}
+
 // Admin signs in at the first key manager.
 func (f *Fleet) Admin(t testing.TB) *Admin {
 	t.Helper()
-	var c struct {
-		ConsumerKey    string `json:"consumer_key"`
-		ConsumerSecret string `json:"consumer_secret"`
-	}
-	for i := range f.KeyManagers { // whichever came first has made it
-		data, err := os.ReadFile(filepath.Join(filepath.Dir(f.State), fmt.Sprint("keymanager-", i+1), "admin.json"))
-		if err == nil {
-			if err := json.Unmarshal(data, &c); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	f.Secret(c.ConsumerSecret)
-	return &Admin{"http://" + f.KeyManager + "/api/v1", f.Issue(t, Client{c.ConsumerKey, c.ConsumerSecret})}
+	return f.signIn(t, f.AdminFile(t))
 }
 
 // envoy is the i-th Envoy, with the bootstrap that tollgate prints for it.
@@ -320,10 +322,18 @@ func (f *Fleet) envoy(i int, ads []string) *Node {
 		xds = append(xds, f.wire(name, fmt.Sprint("xds-", k+1), address))
 	}
 	dir := filepath.Join(filepath.Dir(f.State), name)
+	args := []string{
+		"envoy", "bootstrap", "--node", name, "--group", group(i), "--xds", strings.Join(xds, ","),
+		"--authz", f.Socket(i), "--admin", n.Ops, "--memory", "2GiB", "--write-dir", dir, "--force",
+		"--tls-cert", cert, "--tls-key", key, "--tls-ca", ca, "--trust-domain", peertest.TrustDomain,
+	}
+	if f.usage {
+		for k, address := range f.rpc {
+			args = append(args, "--access-log", f.wire(name, fmt.Sprint("keymanager-", k+1), address))
+		}
+	}
 	n.start = func() *Process {
-		f.tollgate(n.program(), "envoy", "bootstrap", "--node", name, "--group", group(i), "--xds", strings.Join(xds, ","),
-			"--authz", f.Socket(i), "--admin", n.Ops, "--memory", "2GiB", "--write-dir", dir, "--force",
-			"--tls-cert", cert, "--tls-key", key, "--tls-ca", ca, "--trust-domain", peertest.TrustDomain)
+		f.tollgate(n.program(), args...)
 		return f.run(name, f.Rig.Envoy, "-c", filepath.Join(dir, "bootstrap.yaml"),
 			"--concurrency", "1", "--use-dynamic-base-id", "--disable-hot-restart", "--drain-time-s", "2", "-l", "warning")
 	}
