@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -157,8 +156,7 @@ func (u *users) post(k int, path string, form url.Values) ([]byte, error) {
 			return nil, err
 		}
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		id, secret := url.QueryEscape(u.w.client.ID), url.QueryEscape(u.w.client.Secret)
-		req.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(id+":"+secret)))
+		req.Header.Set("Authorization", u.w.client.Basic())
 		status, body, err := u.do(req)
 		if err == nil && status == http.StatusOK {
 			return body, nil

@@ -5,7 +5,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -47,18 +46,11 @@ func token(t *testing.T, r *rig.Rig, file string, scopes ...string) string {
 // credentials reads a credentials file of the state folder.
 func credentials(t *testing.T, r *rig.Rig, file string) (key, secret string) {
 	t.Helper()
-	var c struct {
-		ConsumerKey    string `json:"consumer_key"`
-		ConsumerSecret string `json:"consumer_secret"`
-	}
-	data, err := os.ReadFile(filepath.Join(r.State, file))
+	c, err := rig.ReadClient(filepath.Join(r.State, file))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal(data, &c); err != nil {
-		t.Fatal(err)
-	}
-	return c.ConsumerKey, c.ConsumerSecret
+	return c.ID, c.Secret
 }
 
 // apply applies a manifest.

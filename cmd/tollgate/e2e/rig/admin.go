@@ -52,9 +52,29 @@ func (c Client) Post(t testing.TB, to string, form url.Values) Answer {
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	user := url.QueryEscape(c.ID) + ":" + url.QueryEscape(c.Secret)
-	req.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(user)))
+	req.Header.Set("Authorization", c.Basic())
 	return send(t, req)
+}
+
+// Basic is the value of the header Authorization with the client's credential
+// (RFC 6749 section 2.3.1).
+func (c Client) Basic() string {
+	user := url.QueryEscape(c.ID) + ":" + url.QueryEscape(c.Secret)
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user))
+}
+
+// ReadClient reads a file that holds a credential, such as admin.json.
+func ReadClient(path string) (Client, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Client{}, err
+	}
+	var c struct {
+		ConsumerKey    string `json:"consumer_key"`
+		ConsumerSecret string `json:"consumer_secret"`
+	}
+	err = json.Unmarshal(data, &c)
+	return Client{c.ConsumerKey, c.ConsumerSecret}, err
 }
 
 // Admin uses the management API with the credential in admin.json.
@@ -66,18 +86,16 @@ type Admin struct {
 // Admin signs in. The key manager must be up.
 func (r *Rig) Admin(t testing.TB) *Admin {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(r.State, "admin.json"))
+	return r.signIn(t, filepath.Join(r.State, "admin.json"))
+}
+
+func (r *Rig) signIn(t testing.TB, file string) *Admin {
+	t.Helper()
+	c, err := ReadClient(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var c struct {
-		ConsumerKey    string `json:"consumer_key"`
-		ConsumerSecret string `json:"consumer_secret"`
-	}
-	if err := json.Unmarshal(data, &c); err != nil {
-		t.Fatal(err)
-	}
-	return &Admin{"http://" + r.KeyManager + "/api/v1", r.Issue(t, Client{c.ConsumerKey, c.ConsumerSecret})}
+	return &Admin{"http://" + r.KeyManager + "/api/v1", r.Issue(t, c)}
 }
 
 // At is the same administrator at another key manager of the fleet.
@@ -123,17 +141,9 @@ func (a *Admin) Must(t testing.TB, method, path string, body, into any) {
 // made, by name ("shop/PRODUCTION").
 func (a *Admin) Apply(t testing.TB, manifest string) map[string]Client {
 	t.Helper()
-	var documents []any
-	for dec := yaml.NewDecoder(strings.NewReader(manifest)); ; {
-		var document any
-		err := dec.Decode(&document)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		documents = append(documents, document)
+	documents, err := Documents(manifest)
+	if err != nil {
+		t.Fatal(err)
 	}
 	var result struct {
 		Documents []struct {
@@ -149,6 +159,21 @@ func (a *Admin) Apply(t testing.TB, manifest string) map[string]Client {
 		}
 	}
 	return keys
+}
+
+// Documents reads the documents of a manifest, as /apply takes them.
+func Documents(manifest string) (documents []any, err error) {
+	for dec := yaml.NewDecoder(strings.NewReader(manifest)); ; {
+		var document any
+		err := dec.Decode(&document)
+		if errors.Is(err, io.EOF) {
+			return documents, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		documents = append(documents, document)
+	}
 }
 
 func send(t testing.TB, req *http.Request) Answer {
