@@ -42,6 +42,7 @@ all() {
   bounded 150 "bench memory" env BENCH_TOLLGATE="$tool/tollgate" "$tool/bench" memory
   bounded 180 "bench latency" env GOMAXPROCS=1 "${pin[@]}" "$tool/bench" latency
   bounded 480 "bench change" "$tool/bench" change
+  bounded 150 "bench push" env BENCH_TOLLGATE="$tool/tollgate" "$tool/bench" push
   for pkg in authz authz/cache authz/apis authz/revoked xds keymanager/token keymanager/oauth keymanager/publish keymanager/store/sqlstore; do
     grep -qs '^func Benchmark' "$pkg"/*_test.go || continue
     bounded 240 "go test -bench ./$pkg" go test -run '^$' -bench . -benchmem -benchtime 500ms -timeout 235s "./$pkg"

@@ -11,6 +11,7 @@
 //	bench envoy    the chain Envoy + authz, beside Envoy alone and jwt_authn
 //	bench latency  what authz adds to the latency of an echo behind Envoy
 //	bench change   one API changed among 1k, 10k and 100k, until Envoy uses it
+//	bench push     xds as it is shipped: 100,000 APIs to a new gateway, and memory
 package main
 
 import (
@@ -41,7 +42,7 @@ func main() {
 
 func run(ctx context.Context, out io.Writer, args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: bench check|miss|remote|memory|revoke|envoy|latency|change [ROUNDS]")
+		return errors.New("usage: bench check|miss|remote|memory|revoke|envoy|latency|change|push [ROUNDS]")
 	}
 	if args[0] == "serve" {
 		return serve(ctx, args[1:])
@@ -80,15 +81,17 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 		return benchLatency(ctx, out, creds, rounds)
 	case "change": // ROUNDS is how many of the configurations
 		return benchChange(ctx, out, dir, rounds)
+	case "push":
+		return benchPush(ctx, out, dir)
 	default:
-		return fmt.Errorf("%q is not a benchmark: want check, miss, remote, memory, revoke, envoy, latency or change", args[0])
+		return fmt.Errorf("%q is not a benchmark: want check, miss, remote, memory, revoke, envoy, latency, change or push", args[0])
 	}
 }
 
 // serve runs one of the servers that are measured, in a process of its own.
 func serve(ctx context.Context, args []string) error {
 	if len(args) != 3 {
-		return errors.New("usage: bench serve bare|echo|authz|keymanager|keymanager-all|authz-redis|authz-keymanager SOCKET DIR")
+		return errors.New("usage: bench serve bare|echo|authz|catalog|keymanager|keymanager-all|authz-redis|authz-keymanager SOCKET DIR")
 	}
 	l, err := net.Listen("unix", args[1])
 	if err != nil {
@@ -103,6 +106,8 @@ func serve(ctx context.Context, args []string) error {
 	debug.SetGCPercent(400) // as tollgate sets it
 	keyManager := filepath.Join(args[2], "keymanager.sock")
 	switch args[0] {
+	case "catalog":
+		return serveCatalog(ctx, l)
 	case "authz":
 		return serveAuthz(ctx, l, args[2])
 	case "keymanager":

@@ -24,12 +24,9 @@ const tollgateEnv = "BENCH_TOLLGATE"
 // benchMemory measures "tollgate serve authz" with the settings it is shipped
 // with: idle, and with every token cached.
 func benchMemory(ctx context.Context, out io.Writer, c *credentials) error {
-	binary := os.Getenv(tollgateEnv)
-	if binary == "" {
-		binary = filepath.Join("bin", "tollgate")
-	}
-	if _, err := os.Stat(binary); err != nil {
-		return errors.New("no bin/tollgate: run 'make build' first")
+	binary, err := tollgateBinary()
+	if err != nil {
+		return err
 	}
 	payloads, err := checkRequests(c.tokens, string(benchAPI), 1)
 	if err != nil {
@@ -83,6 +80,17 @@ func benchMemory(ctx context.Context, out io.Writer, c *credentials) error {
 	}
 	resident(fmt.Sprintf("%d verdicts cached, then idle", n))
 	return nil
+}
+
+func tollgateBinary() (string, error) {
+	binary := os.Getenv(tollgateEnv)
+	if binary == "" {
+		binary = filepath.Join("bin", "tollgate")
+	}
+	if _, err := os.Stat(binary); err != nil {
+		return "", errors.New("no bin/tollgate: run 'make build' first")
+	}
+	return binary, nil
 }
 
 // cachedVerdicts reads from the metrics how many verdicts authz holds.

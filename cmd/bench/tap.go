@@ -150,8 +150,7 @@ func simulate(ctx context.Context, conn *grpc.ClientConn, id string, first chan<
 		if err != nil {
 			return err
 		}
-		node := &corev3.Node{Id: id, Cluster: "bench", UserAgentName: "envoy", UserAgentVersionType: &corev3.Node_UserAgentBuildVersion{
-			UserAgentBuildVersion: &corev3.BuildVersion{Version: &typev3.SemanticVersion{MajorNumber: 1, MinorNumber: 40}}}}
+		node := simulatedNode(id)
 		for _, url := range resourceTypes {
 			if err := stream.Send(&discoveryv3.DeltaDiscoveryRequest{Node: node, TypeUrl: url}); err != nil {
 				return err
@@ -175,4 +174,9 @@ func simulate(ctx context.Context, conn *grpc.ClientConn, id string, first chan<
 		first <- fmt.Errorf("%s: %w", id, err)
 	}
 	return err
+}
+
+func simulatedNode(id string) *corev3.Node {
+	return &corev3.Node{Id: id, Cluster: "bench", UserAgentName: "envoy", UserAgentVersionType: &corev3.Node_UserAgentBuildVersion{
+		UserAgentBuildVersion: &corev3.BuildVersion{Version: &typev3.SemanticVersion{MajorNumber: 1, MinorNumber: 40}}}}
 }

@@ -17,7 +17,8 @@ import (
 // becoming dangerous. What the operator has set in the environment holds.
 //
 // An authz beside every Envoy is to be small, and its live heap is mostly
-// verdicts: five times those is too much. There balanceMemory gives it room.
+// verdicts: five times those is too much. There balanceMemory gives it room. And
+// an xds has every resource of the catalog in memory: there balanceTables does.
 func tuneMemory(r roles) {
 	if os.Getenv("GOGC") == "" && !small(r) {
 		debug.SetGCPercent(400)
@@ -50,14 +51,19 @@ const (
 // balanceMemory keeps the distance between what is live and what is collected,
 // until ctx ends. When there is no more to do, it gives back what a load has
 // left behind.
-func balanceMemory(ctx context.Context) error {
+func balanceMemory(ctx context.Context) error { return balance(ctx, gcPercent) }
+
+// balanceTables does so for a process that holds what it tells Envoys.
+func balanceTables(ctx context.Context) error { return balance(ctx, tablesPercent) }
+
+func balance(ctx context.Context, room roomFunc) error {
 	if os.Getenv("GOGC") != "" {
 		<-ctx.Done()
 		return nil
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	var b memoryBalance
+	b := memoryBalance{room: room}
 	for {
 		percent, release := b.next(readMemory())
 		if percent != b.percent {
@@ -91,6 +97,7 @@ func readMemory() (live, allocated uint64) {
 
 // memoryBalance is what balanceMemory remembers from one second to the next.
 type memoryBalance struct {
+	room      roomFunc
 	percent   int // GOGC as it is set; 0 = not yet
 	allocated uint64
 	quiet     int  // ticks without much to do
@@ -107,12 +114,16 @@ func (b *memoryBalance) next(live, allocated uint64) (percent int, release bool)
 	} else if b.quiet++; b.quiet == quietTicks && b.used {
 		b.used, release = false, true
 	}
-	percent = gcPercent(live, rate)
+	percent = b.room(live, rate)
 	if d := percent - b.percent; 8*max(d, -d) < b.percent {
 		percent = b.percent
 	}
 	return percent, release
 }
+
+// roomFunc returns a GOGC for a process in which live bytes are live and which
+// allocates rate bytes in a second.
+type roomFunc func(live, rate uint64) int
 
 // gcPercent returns the GOGC that leaves the room for a process in which live
 // bytes are live and which allocates rate bytes in a second.
@@ -120,6 +131,15 @@ func gcPercent(live, rate uint64) int {
 	pause := max(leastPause, float64(live)/liveASecond)
 	room := min(max(float64(rate)*pause, leastRoom), mostRoom)
 	return max(1, int(room*100/float64(max(live, 1<<20))))
+}
+
+// What is allocated between two collections of a process that holds tables: four
+// times what is live, as elsewhere, and no more than tablesRoom; but a third of
+// what is live in any case, since that much has to be marked each time.
+const tablesRoom = 96 << 20
+
+func tablesPercent(live, _ uint64) int {
+	return min(400, max(33, int(tablesRoom*100/max(live, 1<<20))))
 }
 
 // availableMemory returns the memory of the container (cgroup v2 or v1) or of

@@ -52,11 +52,25 @@ func TestGCPercent(t *testing.T) {
 	}
 }
 
+// A process that holds tables has room for what it does to them, whatever their
+// size, and does not collect all the time.
+func TestTablesPercent(t *testing.T) {
+	const mb = 1 << 20
+	for _, tc := range []struct {
+		live uint64
+		want int
+	}{{0, 400}, {10 * mb, 400}, {24 * mb, 400}, {96 * mb, 100}, {192 * mb, 50}, {300 * mb, 33}, {1 << 40, 33}} {
+		if got := tablesPercent(tc.live, 0); got != tc.want {
+			t.Errorf("%d MiB live: %d, want %d", tc.live/mb, got, tc.want)
+		}
+	}
+}
+
 // What a load has left behind is given back once, when it is over; small changes
 // are let go.
 func TestMemoryBalance(t *testing.T) {
 	const mb = 1 << 20
-	var b memoryBalance
+	b := memoryBalance{room: gcPercent}
 	var allocated uint64
 	for i, step := range []struct {
 		live, more uint64

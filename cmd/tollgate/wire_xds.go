@@ -44,6 +44,9 @@ func (d *daemon) wireXDS(c contracts) (err error) {
 	d.xds.Register(server)
 	d.ready.add("xds", c.missing(d.xds.Ready))
 	d.background = append(d.background, task{"xds", d.xds.Run})
+	if !d.roles.keyManager {
+		d.background = append(d.background, task{"memory", balanceTables})
+	}
 	d.serving = append(d.serving, grpcTask("xds", server, 0, d.xdsListener)) // Envoy's stream has no end
 	return nil
 }
