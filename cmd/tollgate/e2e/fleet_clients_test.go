@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -115,32 +114,26 @@ func (u *users) round(k int, gateway string) error {
 		return fmt.Errorf("no token in the answer: %w", err)
 	}
 	u.w.Secret(issued.AccessToken)
-	if status, code, err := u.call(gateway, issued.AccessToken); status != http.StatusOK {
-		return fmt.Errorf("a new token at %s: %d %s %w", gateway, status, code, err)
+	if a, err := u.call(gateway, issued.AccessToken); a.Status != http.StatusOK {
+		return fmt.Errorf("a new token at %s: %d %s %w", gateway, a.Status, a.Code(), err)
 	}
 	if _, err := u.post(k+1, "/oauth2/revoke", url.Values{"token": {issued.AccessToken}}); err != nil {
 		return err
 	}
 	for deadline := time.Now().Add(rig.Patience); ; {
-		status, code, err := u.call(gateway, issued.AccessToken)
-		if status == http.StatusUnauthorized && code == "900901" {
+		a, err := u.call(gateway, issued.AccessToken)
+		if a.Status == http.StatusUnauthorized && a.Code() == "900901" {
 			return nil
 		}
-		if status != http.StatusOK || time.Now().After(deadline) {
-			return fmt.Errorf("a revoked token at %s: %d %s %w", gateway, status, code, err)
+		if a.Status != http.StatusOK || time.Now().After(deadline) {
+			return fmt.Errorf("a revoked token at %s: %d %s %w", gateway, a.Status, a.Code(), err)
 		}
 	}
 }
 
 // call asks for the items of the shop.
-func (u *users) call(gateway, token string) (status int, code string, err error) {
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+gateway+shopItems, nil)
-	if err != nil {
-		return 0, "", err
-	}
-	req.Header.Set("Authorization", "Bearer "+token)
-	status, body, err := u.do(req)
-	return status, rig.Answer{Body: string(body)}.Code(), err
+func (u *users) call(gateway, token string) (rig.Answer, error) {
+	return rig.DoWith(u.http, http.MethodGet, "http://"+gateway+shopItems, "Authorization", "Bearer "+token)
 }
 
 // tries is how often a call at a key manager is made: each twice.
@@ -157,12 +150,12 @@ func (u *users) post(k int, path string, form url.Values) ([]byte, error) {
 		}
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		req.Header.Set("Authorization", u.w.client.Basic())
-		status, body, err := u.do(req)
-		if err == nil && status == http.StatusOK {
-			return body, nil
+		a, err := rig.Send(u.http, req)
+		if err == nil && a.Status == http.StatusOK {
+			return []byte(a.Body), nil
 		}
 		if err == nil {
-			return nil, fmt.Errorf("%s: %d %s", path, status, body)
+			return nil, fmt.Errorf("%s: %d %s", path, a.Status, a.Body)
 		}
 		last = err
 		u.mu.Lock()
@@ -170,16 +163,6 @@ func (u *users) post(k int, path string, form url.Values) ([]byte, error) {
 		u.mu.Unlock()
 	}
 	return nil, fmt.Errorf("%s at every key manager: %w", path, last)
-}
-
-func (u *users) do(req *http.Request) (int, []byte, error) {
-	res, err := u.http.Do(req)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer func() { _ = res.Body.Close() }()
-	body, err := io.ReadAll(res.Body)
-	return res.StatusCode, body, err
 }
 
 // onceInLog fails the test if a revocation was begun and not finished, or done

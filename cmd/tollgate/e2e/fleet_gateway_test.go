@@ -86,9 +86,7 @@ func (w *world) socketRemoved(t *testing.T, load *rig.Load) {
 	w.Envoys[0].Ready()
 	w.at(t, w.Gateways[:1], shopItems, w.good, 503, "900900")
 	w.at(t, w.Gateways[:1], shopItems, w.dead, 503, "900900")
-	w.Authz[0].End()
-	w.Authz[0].Start()
-	w.Authz[0].Ready()
+	w.Authz[0].Restart()
 	w.at(t, w.Gateways[:1], shopItems, w.good, 200, "")
 }
 
@@ -174,7 +172,7 @@ func (w *world) envoyAlone(t *testing.T, _ *rig.Load) {
 		}
 		return err
 	})
-	if a, err := rig.Do(http.MethodGet, "http://"+w.Gateways[0]+shopItems, "Authorization", "Bearer "+w.good); err == nil {
+	if a, err := call(w.Gateways[0], shopItems, w.good); err == nil {
 		t.Errorf("it answers without a configuration: %d %s", a.Status, a.Body)
 	}
 	for _, n := range w.XDS {
@@ -196,15 +194,13 @@ func (w *world) backendDown(t *testing.T, _ *rig.Load) {
 		return s
 	}
 	server := serve(l)
-	w.admin.Apply(t, "{kind: API, organization: default, name: flaky, spec: {version: 1.0.0, context: /flaky, state: PUBLISHED, production: [http://"+l.Addr().String()+
-		"], tiers: [Gold], resources: [{method: GET, path: /items}]}}\n---\n"+
-		"{kind: Subscription, organization: default, name: buyer-flaky, spec: {application: buyer, api: flaky/1.0.0, tier: Gold}}")
+	w.admin.Apply(t, oneAPI("flaky", "PUBLISHED", l.Addr().String())+subscribed("flaky", "UNBLOCKED"))
 	const flaky = "/flaky/1.0.0/items"
 	w.everywhere(t, flaky, w.good, 200, "")
 	_ = server.Close()
 	for _, gateway := range w.Gateways {
 		rig.Eventually(t, "it is away", func() error {
-			a, err := rig.Do(http.MethodGet, "http://"+gateway+flaky, "Authorization", "Bearer "+w.good)
+			a, err := call(gateway, flaky, w.good)
 			if err == nil && (a.Status != 503 && a.Status != 502 || a.Code() == "900900") {
 				err = fmt.Errorf("%d %s", a.Status, a.Body)
 			}
@@ -218,8 +214,7 @@ func (w *world) backendDown(t *testing.T, _ *rig.Load) {
 	}
 	server = serve(l)
 	w.everywhere(t, flaky, w.good, 200, "")
-	w.admin.Apply(t, "{kind: API, organization: default, name: flaky, spec: {version: 1.0.0, context: /flaky, state: CREATED, production: [http://"+l.Addr().String()+
-		"], tiers: [Gold], resources: [{method: GET, path: /items}]}}")
+	w.admin.Apply(t, oneAPI("flaky", "CREATED", l.Addr().String()))
 	_ = server.Close()
 }
 

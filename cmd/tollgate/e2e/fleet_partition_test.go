@@ -74,13 +74,7 @@ func (w *world) cutOff(t *testing.T) {
 	// Key managers say who has fallen silent, and that all others are well.
 	w.told(t, "GONE")
 	for _, n := range w.Authz {
-		rig.Eventually(t, n.Name+" is not ready", func() error {
-			a, err := rig.Do(http.MethodGet, "http://"+n.Ops+"/readyz")
-			if err == nil && (a.Status != http.StatusServiceUnavailable || !strings.Contains(a.Body, "no word from the key manager")) {
-				err = fmt.Errorf("%d %s", a.Status, a.Body)
-			}
-			return err
-		})
+		notReady(t, n, "no word from the key manager")
 		if phase, err := n.Metric(`tollgate_authz_phase{phase="BLIND"}`); err != nil || phase != "1" {
 			t.Errorf("%s counts as blind: %q, %v", n.Name, phase, err)
 		}

@@ -5,7 +5,6 @@ package e2e
 import (
 	"crypto/rand"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -36,13 +35,7 @@ func (w *world) emptyMemory(t *testing.T) {
 		wire.BlackHole()
 	}
 	first[0].Start()
-	rig.Eventually(t, "it waits for the snapshot", func() error {
-		a, err := rig.Do(http.MethodGet, "http://"+first[0].Ops+"/readyz")
-		if err == nil && (a.Status != http.StatusServiceUnavailable || !strings.Contains(a.Body, "the revocations are not loaded")) {
-			err = fmt.Errorf("%d %s", a.Status, a.Body)
-		}
-		return err
-	})
+	notReady(t, first[0], "the revocations are not loaded")
 	for _, tok := range []string{dead[0], w.dead, w.good} {
 		w.at(t, w.Gateways[:1], shopItems, tok, 503, "900900")
 	}
@@ -147,20 +140,6 @@ func (w *world) allRefused(t *testing.T, gateway string, tokens []string) {
 	const clients = 8
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients}, Timeout: 10 * time.Second}
 	defer client.CloseIdleConnections()
-	ask := func(tok string) (status int, code string, err error) {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+gateway+shopItems, nil)
-		if err != nil {
-			return 0, "", err
-		}
-		req.Header.Set("Authorization", "Bearer "+tok)
-		res, err := client.Do(req)
-		if err != nil {
-			return 0, "", err
-		}
-		defer func() { _ = res.Body.Close() }()
-		body, err := io.ReadAll(res.Body)
-		return res.StatusCode, rig.Answer{Body: string(body)}.Code(), err
-	}
 	work := make(chan string)
 	var wait sync.WaitGroup
 	for range clients {
@@ -168,12 +147,12 @@ func (w *world) allRefused(t *testing.T, gateway string, tokens []string) {
 			for tok := range work {
 				deadline := time.Now().Add(rig.Patience)
 				for {
-					status, code, err := ask(tok)
-					if status == 401 && code == "900901" {
+					a, err := rig.DoWith(client, http.MethodGet, "http://"+gateway+shopItems, "Authorization", "Bearer "+tok)
+					if a.Status == 401 && a.Code() == "900901" {
 						break
 					}
-					if err == nil && status != 503 || time.Now().After(deadline) {
-						t.Errorf("a revoked token at %s: %d %s %v", gateway, status, code, err)
+					if err == nil && a.Status != 503 || time.Now().After(deadline) {
+						t.Errorf("a revoked token at %s: %d %s %v", gateway, a.Status, a.Code(), err)
 						break
 					}
 				}

@@ -34,12 +34,7 @@ func TestFaultFleetRolling(t *testing.T) {
 			n.Ready()
 			users.goOn(t, 20)
 		}
-		b.load.Flows(5, nil)
-		users.check(t)
-		w.onceInLog(t)
-		b.load.AllRight(from, nil)
-		b.load.NoneHangs(from, 10*time.Second, nil)
-		t.Log(b.load.Summary(from))
+		b.unnoticed(t, from, users)
 	})
 	t.Run("F62 SIGTERM of every component in turn", func(t *testing.T) {
 		users := w.startUsers(t, 4, b.gateways)
@@ -49,12 +44,7 @@ func TestFaultFleetRolling(t *testing.T) {
 			b.exchange(t, n, users)
 			users.goOn(t, 10)
 		}
-		b.load.Flows(5, nil)
-		users.check(t)
-		w.onceInLog(t)
-		b.load.AllRight(from, nil)
-		b.load.NoneHangs(from, 10*time.Second, nil)
-		t.Log(b.load.Summary(from))
+		b.unnoticed(t, from, users)
 	})
 	b.load.End()
 }
@@ -87,6 +77,17 @@ func (b *balancer) set(gateway string, gone bool) {
 	b.load.Only(rig.At(b.gateways()...))
 }
 
+// unnoticed ends the users, and checks that everything since from was right.
+func (b *balancer) unnoticed(t *testing.T, from time.Time, users *users) {
+	t.Helper()
+	b.load.Flows(5, nil)
+	users.check(t)
+	b.w.onceInLog(t)
+	b.load.AllRight(from, nil)
+	b.load.NoneHangs(from, 10*time.Second, nil)
+	t.Log(b.load.Summary(from))
+}
+
 // exchange ends a process in the way that is documented for its kind, with
 // SIGTERM, and starts it again.
 func (b *balancer) exchange(t *testing.T, n *rig.Node, users *users) {
@@ -99,9 +100,7 @@ func (b *balancer) exchange(t *testing.T, n *rig.Node, users *users) {
 		b.drained(t, i, users)
 		return
 	}
-	n.End()
-	n.Start()
-	n.Ready()
+	n.Restart()
 }
 
 // handOver starts a second authz beside the first; when that has taken the
@@ -168,8 +167,6 @@ func (b *balancer) drained(t *testing.T, i int, users *users) {
 			return errors.New("it has connections")
 		}
 	})
-	n.End()
-	n.Start()
-	n.Ready()
+	n.Restart()
 	b.set(gateway, false)
 }

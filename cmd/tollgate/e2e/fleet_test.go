@@ -30,6 +30,17 @@ const fleetWorld = `
 {kind: Subscription, organization: default, name: buyer-shop, spec: {application: buyer, api: shop/1.0.0, tier: Gold}}
 `
 
+// oneAPI is the document of an API with one resource, GET /NAME/1.0.0/items.
+func oneAPI(name, state, production string) string {
+	return fmt.Sprintf("---\n{kind: API, organization: default, name: %s, spec: {version: 1.0.0, context: /%[1]s, state: %s, production: [http://%s], tiers: [Gold], resources: [{method: GET, path: /items}]}}\n",
+		name, state, production)
+}
+
+// subscribed is the document of buyer's subscription to an API.
+func subscribed(api, state string) string {
+	return fmt.Sprintf("---\n{kind: Subscription, organization: default, name: buyer-%s, spec: {application: buyer, api: %[1]s/1.0.0, tier: Gold, state: %s}}\n", api, state)
+}
+
 // world is a fleet with an application that calls through it.
 type world struct {
 	*rig.Fleet
@@ -74,6 +85,38 @@ func (w *world) revoke(t *testing.T, keyManager, token string) {
 	want(t, "revoke", w.client.Post(t, "http://"+keyManager+"/oauth2/revoke", url.Values{"token": {token}}), 200, "")
 }
 
+// askToken asks the first key manager for a token.
+func (w *world) askToken(t *testing.T) rig.Answer {
+	t.Helper()
+	return w.client.Post(t, "http://"+w.KeyManager+"/oauth2/token", url.Values{"grant_type": {"client_credentials"}})
+}
+
+// noToken is nil if the key manager has no token to give, and says when to ask
+// again.
+func noToken(w *world, t *testing.T) error {
+	if a := w.askToken(t); a.Status != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
+		return fmt.Errorf("a token is answered %d %s", a.Status, a.Body)
+	}
+	return nil
+}
+
+// call calls a path at a gateway with a token.
+func call(gateway, path, token string) (rig.Answer, error) {
+	return rig.Do(http.MethodGet, "http://"+gateway+path, "Authorization", "Bearer "+token)
+}
+
+// notReady waits until a node says that it is not ready, and why.
+func notReady(t *testing.T, n *rig.Node, why string) {
+	t.Helper()
+	rig.Eventually(t, n.Name+" is not ready", func() error {
+		a, err := rig.Do(http.MethodGet, "http://"+n.Ops+"/readyz")
+		if err == nil && (a.Status != http.StatusServiceUnavailable || !strings.Contains(a.Body, why)) {
+			err = fmt.Errorf("%d %s", a.Status, a.Body)
+		}
+		return err
+	})
+}
+
 // everywhere waits until every gateway answers so.
 func (w *world) everywhere(t *testing.T, path, token string, status int, code string) {
 	t.Helper()
@@ -85,7 +128,7 @@ func (w *world) at(t *testing.T, gateways []string, path, token string, status i
 	t.Helper()
 	for _, gateway := range gateways {
 		rig.Eventually(t, fmt.Sprintf("the gateway at %s answers %d %s", gateway, status, code), func() error {
-			a, err := rig.Do(http.MethodGet, "http://"+gateway+path, "Authorization", "Bearer "+token)
+			a, err := call(gateway, path, token)
 			if err == nil && (a.Status != status || a.Code() != code) {
 				err = fmt.Errorf("%d %s", a.Status, a.Body)
 			}
@@ -120,19 +163,14 @@ func TestFleetChanges(t *testing.T) {
 	tok := w.Issue(t, w.client)
 	w.everywhere(t, "/shop/1.0.0/items", tok, 200, "")
 
-	for _, state := range []struct{ name, code string }{{"BLOCKED", "900907"}, {"UNBLOCKED", ""}} {
-		w.admin.Apply(t, "{kind: Subscription, organization: default, name: buyer-shop, spec: {application: buyer, api: shop/1.0.0, tier: Gold, state: "+state.name+"}}")
-		status := 200
-		if state.code != "" {
-			status = 401
-		}
-		w.everywhere(t, "/shop/1.0.0/items", tok, status, state.code)
-	}
+	w.admin.Apply(t, subscribed("shop", "BLOCKED"))
+	w.everywhere(t, "/shop/1.0.0/items", tok, 401, "900907")
+	w.admin.Apply(t, subscribed("shop", "UNBLOCKED"))
+	w.everywhere(t, "/shop/1.0.0/items", tok, 200, "")
 
-	w.admin.Apply(t, "{kind: API, organization: default, name: fresh, spec: {version: 1.0.0, context: /fresh, state: PUBLISHED, production: [http://"+w.Production+"], tiers: [Gold], resources: [{method: GET, path: /items}]}}\n---\n"+
-		"{kind: Subscription, organization: default, name: buyer-fresh, spec: {application: buyer, api: fresh/1.0.0, tier: Gold}}")
+	w.admin.Apply(t, oneAPI("fresh", "PUBLISHED", w.Production)+subscribed("fresh", "UNBLOCKED"))
 	w.everywhere(t, "/fresh/1.0.0/items", tok, 200, "")
-	w.admin.Apply(t, "{kind: API, organization: default, name: fresh, spec: {version: 1.0.0, context: /fresh, state: CREATED, production: [http://"+w.Production+"], tiers: [Gold], resources: [{method: GET, path: /items}]}}")
+	w.admin.Apply(t, oneAPI("fresh", "CREATED", w.Production))
 	w.everywhere(t, "/fresh/1.0.0/items", tok, 404, "404")
 
 	w.revoke(t, w.KeyManager, tok)
@@ -226,9 +264,8 @@ func TestFaultFleetStores(t *testing.T) {
 			load.Flows(10, hot)
 			if fault.database {
 				w.at(t, w.Gateways[:1], "/shop/1.0.0/items", cold, 503, "900900")
-				a := w.client.Post(t, "http://"+w.KeyManager+"/oauth2/token", url.Values{"grant_type": {"client_credentials"}})
-				if a.Status != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
-					t.Errorf("a token is answered %d %s", a.Status, a.Body)
+				if err := noToken(w, t); err != nil {
+					t.Error(err)
 				}
 			} else {
 				w.issueAndRevoke(t, nil, w.Gateways)

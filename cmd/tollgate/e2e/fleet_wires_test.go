@@ -5,7 +5,6 @@ package e2e
 import (
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -28,13 +27,7 @@ func TestFaultFleetNetwork(t *testing.T) {
 		{"keymanager", "postgres", noToken}, {"authz", "redis", redisGivenUp}, {"authz", "keymanager", coldUndecided},
 		{"xds", "keymanager", catalogLost}, {"envoy", "xds", noControlPlane},
 	} {
-		var wires []*rig.Wire
-		for name, wire := range w.Wires {
-			from, to, _ := strings.Cut(name, ">")
-			if strings.HasPrefix(from, pair.from) && strings.HasPrefix(to, pair.to) {
-				wires = append(wires, wire)
-			}
-		}
+		wires := w.between(pair.from, pair.to)
 		if len(wires) < 2 {
 			t.Fatalf("%d wires from %s to %s", len(wires), pair.from, pair.to)
 		}
@@ -82,7 +75,7 @@ func TestFaultFleetNetwork(t *testing.T) {
 func (w *world) healed(t *testing.T) {
 	t.Helper()
 	rig.Eventually(t, "a token", func() error {
-		if a := w.client.Post(t, "http://"+w.KeyManager+"/oauth2/token", url.Values{"grant_type": {"client_credentials"}}); a.Status != http.StatusOK {
+		if a := w.askToken(t); a.Status != http.StatusOK {
 			return fmt.Errorf("%d %s", a.Status, a.Body)
 		}
 		return nil
@@ -90,20 +83,12 @@ func (w *world) healed(t *testing.T) {
 	w.issueAndRevoke(t, nil, w.Gateways)
 }
 
-// The ways in which a dead wire is felt.
-
-func noToken(w *world, t *testing.T) error {
-	a := w.client.Post(t, "http://"+w.KeyManager+"/oauth2/token", url.Values{"grant_type": {"client_credentials"}})
-	if a.Status != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
-		return fmt.Errorf("a token is answered %d %s", a.Status, a.Body)
-	}
-	return nil
-}
+// The other ways in which a dead wire is felt.
 
 func redisGivenUp(w *world, t *testing.T) error {
 	cold := w.Issue(t, w.client)
 	for i, gateway := range w.Gateways {
-		a, err := rig.Do(http.MethodGet, "http://"+gateway+"/shop/1.0.0/items", "Authorization", "Bearer "+cold)
+		a, err := call(gateway, shopItems, cold)
 		if err != nil || a.Status != http.StatusOK {
 			t.Errorf("a new token without Redis: %d %s %v", a.Status, a.Body, err)
 		}
@@ -117,7 +102,7 @@ func redisGivenUp(w *world, t *testing.T) error {
 func coldUndecided(w *world, t *testing.T) error {
 	cold := w.Issue(t, w.client)
 	for _, gateway := range w.Gateways {
-		a, err := rig.Do(http.MethodGet, "http://"+gateway+"/shop/1.0.0/items", "Authorization", "Bearer "+cold)
+		a, err := call(gateway, shopItems, cold)
 		if err != nil || a.Status != http.StatusServiceUnavailable || a.Code() != "900900" {
 			return fmt.Errorf("a new token is answered %d %s %v", a.Status, a.Body, err)
 		}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -73,13 +72,8 @@ func getWith(ctx context.Context, client *http.Client, url, token string) (int, 
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	res, err := client.Do(req)
-	if err != nil {
-		return 0, "", err
-	}
-	defer func() { _ = res.Body.Close() }()
-	body, err := io.ReadAll(res.Body)
-	return res.StatusCode, string(body), err
+	a, err := rig.Send(client, req)
+	return a.Status, a.Body, err
 }
 
 // passage: what is let through arrives as it was sent, and what the back end

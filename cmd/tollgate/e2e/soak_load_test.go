@@ -5,7 +5,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -228,20 +227,10 @@ func (l *soakLoad) call(start time.Time) {
 }
 
 func (l *soakLoad) get(gateway int, path, token string) (answer, error) {
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+l.s.Gateways[gateway]+path, http.NoBody)
-	if err != nil {
-		return answer{}, err
-	}
-	req.Header = rig.Bearer(token)
-	res, err := l.client.Do(req)
-	if err != nil {
-		return answer{}, err
-	}
-	defer func() { _ = res.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
-	got := answer{status: res.StatusCode}
-	if got.status >= 300 {
-		got.code = rig.Answer{Body: string(body)}.Code()
+	a, err := rig.DoWith(l.client, http.MethodGet, "http://"+l.s.Gateways[gateway]+path, "Authorization", "Bearer "+token)
+	got := answer{status: a.Status}
+	if a.Status >= 300 {
+		got.code = a.Code()
 	}
 	return got, err
 }

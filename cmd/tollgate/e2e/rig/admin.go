@@ -178,14 +178,9 @@ func Documents(manifest string) (documents []any, err error) {
 
 func send(t testing.TB, req *http.Request) Answer {
 	t.Helper()
-	res, err := direct.Do(req)
+	a, err := Send(direct, req)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = res.Body.Close() }()
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return Answer{res.StatusCode, res.Header, string(body)}
+	return a
 }

@@ -98,6 +98,15 @@ func (n *Node) End() {
 	}
 }
 
+// Restart ends the node in good order, starts it again and waits until it is
+// ready.
+func (n *Node) Restart() {
+	n.fleet.t.Helper()
+	n.End()
+	n.Start()
+	n.Ready()
+}
+
 // Ready waits until the node says that it is ready.
 func (n *Node) Ready() {
 	n.fleet.t.Helper()

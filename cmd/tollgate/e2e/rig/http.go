@@ -53,6 +53,11 @@ var direct = &http.Client{
 
 // Do sends a request. header holds name, value, name, value …
 func Do(method, url string, header ...string) (Answer, error) {
+	return DoWith(direct, method, url, header...)
+}
+
+// DoWith is Do with a client of the caller's.
+func DoWith(client *http.Client, method, url string, header ...string) (Answer, error) {
 	req, err := http.NewRequestWithContext(context.Background(), method, url, nil)
 	if err != nil {
 		return Answer{}, err
@@ -60,7 +65,12 @@ func Do(method, url string, header ...string) (Answer, error) {
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Add(header[i], header[i+1])
 	}
-	res, err := direct.Do(req)
+	return Send(client, req)
+}
+
+// Send sends a request with a client.
+func Send(client *http.Client, req *http.Request) (Answer, error) {
+	res, err := client.Do(req)
 	if err != nil {
 		return Answer{}, err
 	}
