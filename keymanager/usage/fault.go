@@ -69,7 +69,7 @@ func flagsOf(f *responseFlags) (names string, fault store.FaultClass) {
 }
 
 // classify says on whose side a call failed. reason is authz's, byFlags the
-// fault of the flags, answered says that a back end was asked.
+// fault of the flags, asked says that a back end was asked.
 func classify(status int, reason string, byFlags store.FaultClass, asked bool) store.FaultClass {
 	switch {
 	case reason != "":
@@ -80,6 +80,8 @@ func classify(status int, reason string, byFlags store.FaultClass, asked bool) s
 			return store.FaultThrottled
 		}
 		return store.FaultOther
+	case status == http.StatusSwitchingProtocols:
+		return "" // a WebSocket was open, and ends by one side closing the connection
 	case byFlags != "":
 		return byFlags
 	case status == http.StatusTooManyRequests && !asked:

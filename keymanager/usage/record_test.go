@@ -159,6 +159,8 @@ func TestClassify(t *testing.T) {
 		{504, "", &accesslogv3.ResponseFlags{UpstreamRequestTimeout: true}, true, store.FaultTarget},
 		{200, "", &accesslogv3.ResponseFlags{DownstreamConnectionTermination: true, UpstreamConnectionTermination: true}, true, store.FaultTarget},
 		{0, "", &accesslogv3.ResponseFlags{DownstreamConnectionTermination: true}, true, store.FaultOther},
+		{101, "", &accesslogv3.ResponseFlags{DownstreamConnectionTermination: true}, true, ""},
+		{101, "", &accesslogv3.ResponseFlags{UpstreamConnectionTermination: true}, true, ""},
 		{0, "", nil, false, store.FaultOther},
 		{400, "", nil, false, store.FaultOther},
 	} {
