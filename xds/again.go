@@ -33,19 +33,18 @@ func (mb *member) forget() {
 // lookAgain takes new certificates out of the inbox, and puts before the rest
 // (which is newer) the APIs that are to be looked at again: those that the
 // certificates concern, and those whose time has come. It returns how long until
-// the next.
-func (g *group) lookAgain(inbox []delivery) ([]delivery, time.Duration) {
-	rest := make([]delivery, 0, len(inbox)+1)
+// the next, and whether there were new certificates.
+func (g *group) lookAgain(inbox []delivery) (rest []delivery, wait time.Duration, certified bool) {
+	rest = make([]delivery, 0, len(inbox)+1)
 	var again []*keymanager.API
 	for _, d := range inbox {
 		if d.certs != nil {
-			again = g.takeCertificates(d.certs) // of the last one: it looks at all
+			again, certified = g.takeCertificates(d.certs), true // of the last one: it looks at all
 			continue
 		}
 		rest = append(rest, d)
 	}
 	now := g.opts.Now()
-	var wait time.Duration
 	concerned := map[keymanager.APIID]bool{}
 	for _, a := range again {
 		concerned[a.ID] = true
@@ -66,7 +65,7 @@ func (g *group) lookAgain(inbox []delivery) ([]delivery, time.Duration) {
 	if g.opts.RetryAfter > 0 {
 		wait = sooner(wait, g.log.sendRefusedAgain(g.opts.RetryAfter))
 	}
-	return rest, wait
+	return rest, wait, certified
 }
 
 // sendRefusedAgain sends each Envoy what it alone is without: it refused it,

@@ -208,7 +208,7 @@ func (c *certificates) log(before *certificates, logger *slog.Logger, m *metrics
 
 // backend says why an organization's API may not use what it names; nil = it
 // may. That a certificate is there is not told to who may not use it.
-func (c *certificates) backend(org keymanager.OrganizationID, tr trust) error {
+func (c *certificates) backend(tr trust) error {
 	for _, use := range []struct {
 		name, what string
 		has        func(*loaded) bool
@@ -220,8 +220,8 @@ func (c *certificates) backend(org keymanager.OrganizationID, tr trust) error {
 			continue
 		}
 		l := c.good[use.name]
-		if l == nil || !slices.Contains(l.users, org) && !slices.Contains(l.users, anyOrganization) {
-			return fmt.Errorf("certificate %q: there is none of that name that organization %q may use", use.name, org)
+		if l == nil || !slices.Contains(l.users, tr.org) && !slices.Contains(l.users, anyOrganization) {
+			return fmt.Errorf("certificate %q: there is none of that name that organization %q may use", use.name, tr.org)
 		}
 		if !use.has(l) {
 			return fmt.Errorf("certificate %q has no %s", use.name, use.what)
@@ -245,8 +245,12 @@ func validName(name string) bool {
 // that use it, without a drain: handshakes from then on see it. One that cannot
 // be used (expired, a key of another certificate, unreadable) is not sent: what
 // was good before stays, the error names it, and so does the report until it is
-// mended. A name that is left out is no longer there for APIs; what listeners
-// and routes use of it stays until they change.
+// mended. What listeners use of a name that is left out stays until they change.
+//
+// An API that names a certificate which is left out, or which its organization
+// may no longer use, loses its routes and is reported, until it names another or
+// the right is given back: in its place anything would be a wrong guess, and to
+// go on would let it use what was taken away.
 func (s *Server) SetCertificates(list map[string]Certificate) error {
 	for name := range list {
 		if !validName(name) {

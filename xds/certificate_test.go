@@ -334,12 +334,20 @@ func TestBackendCertificates(t *testing.T) {
 		t.Fatal(err)
 	}
 	rejected("stranger-1", "reserved-1", "missing-1", "keyless-1", "any-1")
+	eventually(t, func() error {
+		if n.versions(scopes)["default/any"] != "" {
+			return errors.New("it still has routes")
+		}
+		return nil
+	})
 	certificates["all"] = both("acme", "emca")
 	if err := r.SetCertificates(certificates); err != nil {
 		t.Fatal(err)
 	}
 	rejected("stranger-1", "reserved-1", "keyless-1")
-	r.waitHas(n, scopes, "default/missing")
+	for _, name := range []string{"own", "any", "pets", "missing"} {
+		r.waitHas(n, scopes, "default/"+name)
+	}
 	n.noneMissing()
 }
 

@@ -255,7 +255,11 @@ func (s *Server) CreateDeltaWatch(req *cache.DeltaRequest, _ cache.Subscription,
 		return nil, nil // nothing of the kind is published, and none of them is waited for
 	}
 	req.InitialResourceVersions, ses.has = ses.has, nil
-	return ses.stream.log.watch(ses.stream, k, req, ch), nil
+	cancel := ses.stream.log.watch(ses.stream, k, req, ch)
+	if k == scopes && ses.paced != nil {
+		ses.paced.compared() // of what an Envoy asks for, they come last
+	}
+	return cancel, nil
 }
 
 func (l *changeLog) watch(st *stream, k kind, req *discoveryv3.DeltaDiscoveryRequest, ch chan cache.DeltaResponse) func() {

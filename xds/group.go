@@ -191,8 +191,11 @@ func (g *group) step() time.Duration {
 	g.accept(accepted)
 	dirty := map[*segment]bool{}
 	reverts := g.refuse(refusals, dirty)
-	inbox, retry := g.lookAgain(inbox)
+	inbox, retry, certified := g.lookAgain(inbox)
 	g.take(inbox)
+	if certified {
+		reverts = append(reverts, g.evict(dirty)...)
+	}
 	wait := g.advance(dirty, reverts)
 	g.tryNext()
 	wait = sooner(sooner(wait, retry), g.retire())
@@ -246,7 +249,7 @@ func (g *group) take(inbox []delivery) {
 			p, put, err := g.plan(api)
 			mb.doc = api
 			if err != nil {
-				want(mb, mb.live)
+				want(mb, g.entitled(mb.live))
 				g.quarantine(mb, clusters, envoy.ClusterAPIPrefix+string(api.ID), "", err.Error())
 				continue
 			}
@@ -290,7 +293,7 @@ func (g *group) plan(api *keymanager.API) (*plan, change, error) {
 		return nil, change{}, err
 	}
 	if names := p.trust.certificates(); len(names) > 0 {
-		if err := g.certs.backend(api.Organization, p.trust); err != nil {
+		if err := g.certs.backend(p.trust); err != nil {
 			return nil, change{}, err
 		}
 		g.publishSecrets(names...) // before the cluster, which would wait for them

@@ -104,6 +104,7 @@ func newPlan(g *Group, api *keymanager.API) (*plan, []endpoint, error) {
 		p.trust = trust{file: g.CAFile}
 		if t := p.backend.TLS; t != nil {
 			p.trust.ca, p.trust.client, p.trust.name = t.CA, t.ClientCertificate, t.ServerName
+			p.trust.org = api.Organization
 		}
 	}
 	// A cluster with a health check is warm after the first answers.

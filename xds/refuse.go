@@ -23,8 +23,12 @@ func (g *group) quarantine(mb *member, k kind, name, node, reason string) {
 	mb.tries++
 	mb.retrying = false
 	g.rejected[mb.id], g.verdicts = mb, true
-	g.opts.Logger.Warn("API rejected; its last accepted routes stay",
-		"group", g.Name, "api", mb.id, "type", k.String(), "name", name, "node", node, "reason", reason)
+	attrs := []any{"group", g.Name, "api", mb.id, "type", k.String(), "name", name, "node", node, "reason", reason}
+	if mb.want == nil {
+		g.opts.Logger.Warn("API rejected; it has no routes", attrs...)
+		return
+	}
+	g.opts.Logger.Warn("API rejected; its last accepted routes stay", attrs...)
 }
 
 // accept takes what Envoys have put into use: where a later refusal falls back

@@ -124,7 +124,7 @@ func (g *group) takeCertificates(c *certificates) (again []*keymanager.API) {
 		if mb.doc == nil {
 			continue
 		}
-		if mb.bad != nil || mb.want != nil && c.backend(mb.doc.Organization, mb.want.trust) != nil {
+		if mb.bad != nil || g.entitled(mb.want) == nil && mb.want != nil {
 			again = append(again, mb.doc)
 		}
 	}
@@ -136,6 +136,39 @@ func (g *group) takeCertificates(c *certificates) (again []*keymanager.API) {
 	}
 	g.publishSecrets(slices.Sorted(maps.Keys(used))...)
 	return again
+}
+
+// entitled returns the plan, or nil if it names certificates that its
+// organization may not use.
+func (g *group) entitled(p *plan) *plan {
+	if p != nil && len(p.trust.certificates()) > 0 && g.certs.backend(p.trust) != nil {
+		return nil
+	}
+	return p
+}
+
+// evict takes the routes from the APIs that may no longer use the certificates
+// of what they run with. What they are to become instead, if anything, comes
+// when its cluster is warm.
+func (g *group) evict(dirty map[*segment]bool) (out []move) {
+	for _, mb := range g.members {
+		mb.good = g.entitled(mb.good) // nothing falls back to it
+		if g.entitled(mb.live) == mb.live {
+			continue
+		}
+		if mb.want == mb.live {
+			mb.want = nil
+		}
+		mb.moving = true
+		g.moving[mb] = true
+		g.opts.Logger.Warn("API may no longer use a certificate of its back end; its routes are removed", "group", g.Name, "api", mb.id)
+		if mb.want != nil {
+			from := mb.live
+			g.setLive(mb, nil, dirty)
+			out = append(out, move{member: mb, from: from, revert: true})
+		}
+	}
+	return out
 }
 
 // certificateProblems are the certificates that the group uses and that are not

@@ -31,6 +31,7 @@ type Server struct {
 	stated  chan struct{}
 	heard   atomic.Pointer[time.Time] // when the catalog was, by the monotonic clock; nil = never
 	large   chan struct{}
+	firsts  chan struct{}
 
 	snapshot []*keymanager.API // being received; belongs to receive
 
@@ -52,7 +53,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		opts: o, groups: map[string]*group{}, streams: map[int64]*session{}, stated: make(chan struct{}, 1),
-		large: make(chan struct{}, largeSends), metrics: m, audit: newAudit(o.Logger, o.Now), limits: newLimiter(o.StreamRate, o.StreamBurst, o.Now),
+		large: make(chan struct{}, largeSends), firsts: make(chan struct{}, firstTurns), metrics: m, audit: newAudit(o.Logger, o.Now), limits: newLimiter(o.StreamRate, o.StreamBurst, o.Now),
 	}
 	s.certs = newCertificates(nil, o.Certificates, o.Now())
 	s.certs.log(nil, o.Logger, m)
@@ -83,6 +84,8 @@ func ServerOptions(c *tls.Config) []grpc.ServerOption {
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(16 << 20), // a reconnect names every resource
 		grpc.MaxSendMsgSize(math.MaxInt32),
+		grpc.StaticStreamWindowSize(requestWindow),
+		grpc.StaticConnWindowSize(connWindow),
 		grpc.MaxConcurrentStreams(16),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 15 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
@@ -136,7 +139,7 @@ func (s *Server) Ready() error {
 
 // DeltaAggregatedResources implements the service.
 func (s *Server) DeltaAggregatedResources(st discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
-	return s.delta.DeltaStreamHandler(&paced{st, s.large, nil}, resource.AnyType)
+	return s.delta.DeltaStreamHandler(&paced{AggregatedDiscoveryService_DeltaAggregatedResourcesServer: st, turns: s.large, firsts: s.firsts}, resource.AnyType)
 }
 
 func (l *changeLog) open(st *stream) {

@@ -8,6 +8,8 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+
+	"tollgate/keymanager"
 )
 
 // Endpoint metadata that chooses one of several transport sockets.
@@ -23,6 +25,8 @@ type trust struct {
 	ca     string // name of the certificate that has the authorities, instead of file
 	client string // name of the certificate that Envoy shows; "" = none
 	name   string // what the back end's certificate must be issued to; "" = its host
+	// org is whose right to the named certificates it is.
+	org keymanager.OrganizationID
 }
 
 // certificates are the names of the certificates that it needs.

@@ -126,11 +126,15 @@ func (onRelease) Get(length int) *[]byte {
 // Put implements mem.BufferPool.
 func (f onRelease) Put(*[]byte) { f() }
 
-// paced is a stream that waits for its turn to send a large response.
+// paced is a stream that waits for its turn to read what an Envoy has, and to
+// send a large response.
 type paced struct {
 	discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer
 	turns chan struct{}
 	large *response // goes out next, instead of the empty one that is handed to Send
+
+	firsts   chan struct{}
+	compared func() // ends the turn at the first requests; nil = not begun
 }
 
 type pacedKey struct{}

@@ -94,7 +94,7 @@ func TestLargeResponsesTakeTurns(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancels = append(cancels, cancel)
 		s := &slowStream{ctx: ctx, taken: taken}
-		p := &paced{s, turns, &response{kind: clusters, items: largeItems(largeResponse)}}
+		p := &paced{AggregatedDiscoveryService_DeltaAggregatedResourcesServer: s, turns: turns, large: &response{kind: clusters, items: largeItems(largeResponse)}}
 		go func() { done <- p.Send(&discoveryv3.DeltaDiscoveryResponse{Nonce: "1"}) }()
 	}
 	next := func() *wire {
