@@ -76,6 +76,13 @@ func postgresClass(code string) error {
 	return nil
 }
 
+// damaged reports whether the server found its own data spoilt: data_corrupted
+// or index_corrupted (PostgreSQL, appendix A). It is no fault that passes.
+func damaged(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "XX001" || pg.Code == "XX002")
+}
+
 // sqliteClass reads an extended result code (sqlite.org/rescode.html).
 func sqliteClass(code int) error {
 	switch code {

@@ -6,8 +6,6 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
-	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -148,81 +146,6 @@ func faultRestored(t *testing.T) {
 	}
 }
 
-// faultDiskFull fills the disk below the data: reading goes on, writing fails
-// as "later", and when there is room again, so does writing.
-func faultDiskFull(t *testing.T) {
-	dir, err := os.MkdirTemp("/tmp", "tollgate-pg-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", dir).CombinedOutput(); err != nil {
-		t.Fatalf("this row needs root, to mount a small disk: %v %s", err, out)
-	}
-	t.Cleanup(func() { _ = exec.Command("umount", "-l", dir).Run() })
-	server := storetest.StartServerIn(t, dir, "max_wal_size=4MB", "min_wal_size=2MB", "wal_recycle=off")
-	s := openPostgres(t, server.DSN(), sqlstore.Options{})
-	ctx := t.Context()
-	from := crashWorld(t, s)
-	answered, next := map[int]bool{}, 0
-	write := func() error {
-		next++
-		token := crashToken(next)
-		if err := s.CreateToken(ctx, token); err != nil {
-			return err
-		}
-		if _, err := s.RevokeToken(ctx, token.ID, time.UnixMilli(1)); err != nil {
-			return err
-		}
-		answered[next] = true
-		return nil
-	}
-	for range 50 {
-		if err := write(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	fill := func() {
-		f, err := os.Create(dir + "/ballast")
-		if err != nil {
-			t.Fatal(err)
-		}
-		block := make([]byte, 1<<16)
-		for err == nil {
-			_, err = f.Write(block)
-		}
-		for err = nil; err == nil; {
-			_, err = f.Write(block[:1])
-		}
-		_ = f.Close()
-	}
-	for range 2 {
-		fill()
-		var last error
-		within(t, "writing fails", func() bool { last = write(); return last != nil })
-		wantUnavailable(t, "writing on a full disk", last)
-		// The server may end and start again, when it cannot write its log.
-		within(t, "reading goes on", func() bool {
-			_, err := s.TokenByDigest(ctx, crashToken(1).Digest)
-			return err == nil
-		})
-		if err := os.Remove(dir + "/ballast"); err != nil {
-			t.Fatal(err)
-		}
-		within(t, "the server answers", func() bool {
-			if s.Ping(ctx) == nil {
-				return true
-			}
-			if len(server.Processes()) == 1 { // it has given up: somebody starts it
-				server.Kill()
-				server.Start()
-			}
-			return false
-		})
-		within(t, "writing goes on", func() bool { return write() == nil })
-	}
-	checkAfterKill(t, s, from, answered)
-}
-
 // faultRefusals: each refusal fails the one request that meets it.
 func faultRefusals(t *testing.T) {
 	server := storetest.StartServer(t, "max_connections=12", "superuser_reserved_connections=0")
@@ -281,6 +204,7 @@ func faultRefusals(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("bit flip", bitFlip)
 }
 
 type locked struct {

@@ -65,7 +65,7 @@ func StartServerIn(t testing.TB, dir string, settings ...string) *Server {
 			t.Fatal(err)
 		}
 	}
-	cmd := s.command(initdb, "-D", s.data(), "-U", "tollgate", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--wal-segsize=1")
+	cmd := s.command(initdb, "-D", s.data(), "-U", "tollgate", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--wal-segsize=1", "--data-checksums")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
