@@ -14,6 +14,7 @@ import (
 	"tollgate/keymanager"
 	"tollgate/keymanager/admin"
 	"tollgate/keymanager/store"
+	"tollgate/keymanager/token/tokentest"
 )
 
 func TestBootstrap(t *testing.T) {
@@ -115,12 +116,12 @@ func TestBootstrapInterrupted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		peppers, minter := credentials(t)
-		cred, err := admin.NewAdminCredential(t.Context(), st, minter, rand.Reader)
+		keys := tokentest.New(t)
+		cred, err := admin.NewAdminCredential(t.Context(), st, keys.Minter, rand.Reader)
 		if err != nil {
 			t.Fatal(err)
 		}
-		o := admin.BootstrapOptions{Store: &dying{Store: st, commit: commit}, Peppers: peppers, Now: time.Now, Credential: cred}
+		o := admin.BootstrapOptions{Store: &dying{Store: st, commit: commit}, Peppers: keys.Peppers, Now: time.Now, Credential: cred}
 		if err := admin.Bootstrap(t.Context(), o); !errors.Is(err, errKilled) {
 			t.Fatalf("killed: %v", err)
 		}
@@ -135,7 +136,7 @@ func TestBootstrapInterrupted(t *testing.T) {
 		}
 		wg.Wait()
 		list, err := st.Secrets(t.Context(), cred.ConsumerKey)
-		if err != nil || len(list) != 1 || !peppers.Match(list[0].Digest, cred.Secret) {
+		if err != nil || len(list) != 1 || !keys.Peppers.Match(list[0].Digest, cred.Secret) {
 			t.Errorf("secrets: %d, %v", len(list), err)
 		}
 		if err := st.Close(); err != nil {
@@ -157,11 +158,11 @@ func TestBootstrapRace(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	peppers, minter := credentials(t)
+	keys := tokentest.New(t)
 	const starters = admin.MaxSecrets
 	var creds [starters]admin.Credential
 	for i := range creds {
-		if creds[i], err = admin.NewAdminCredential(t.Context(), st, minter, rand.Reader); err != nil {
+		if creds[i], err = admin.NewAdminCredential(t.Context(), st, keys.Minter, rand.Reader); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -170,12 +171,12 @@ func TestBootstrapRace(t *testing.T) {
 	for i := range creds {
 		wg.Go(func() {
 			start := func() error {
-				return admin.Bootstrap(t.Context(), admin.BootstrapOptions{Store: st, Peppers: peppers, Now: time.Now, Credential: creds[i]})
+				return admin.Bootstrap(t.Context(), admin.BootstrapOptions{Store: st, Peppers: keys.Peppers, Now: time.Now, Credential: creds[i]})
 			}
 			err := start()
 			if keymanager.KindOf(err) == keymanager.KindConflict {
 				late.Add(1)
-				if creds[i], err = admin.NewAdminCredential(t.Context(), st, minter, rand.Reader); err == nil {
+				if creds[i], err = admin.NewAdminCredential(t.Context(), st, keys.Minter, rand.Reader); err == nil {
 					err = start()
 				}
 			}
@@ -192,16 +193,16 @@ func TestBootstrapRace(t *testing.T) {
 	if err != nil || n != 1 {
 		t.Fatalf("%d applications, %v", n, err)
 	}
-	keys, err := st.Clients(t.Context(), apps[0].ID)
-	if err != nil || len(keys) != 1 {
-		t.Fatalf("%d keys, %v", len(keys), err)
+	clients, err := st.Clients(t.Context(), apps[0].ID)
+	if err != nil || len(clients) != 1 {
+		t.Fatalf("%d clients, %v", len(clients), err)
 	}
-	secrets, err := st.Secrets(t.Context(), keys[0].ConsumerKey)
+	secrets, err := st.Secrets(t.Context(), clients[0].ConsumerKey)
 	if err != nil || len(secrets) != starters {
 		t.Errorf("%d secrets, %v", len(secrets), err)
 	}
 	for _, c := range creds {
-		if c.ConsumerKey != keys[0].ConsumerKey {
+		if c.ConsumerKey != clients[0].ConsumerKey {
 			t.Errorf("somebody has the key %q", c.ConsumerKey)
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"tollgate/keymanager/store"
 	"tollgate/keymanager/store/sqlstore"
 	"tollgate/keymanager/token"
+	"tollgate/keymanager/token/tokentest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -63,7 +64,8 @@ func newWorld(t *testing.T, change ...func(*admin.Options)) *world {
 		}
 	})
 	w := &world{t: t, store: st, now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)}
-	w.peppers, w.minter = credentials(t)
+	keys := tokentest.New(t)
+	w.peppers, w.minter = keys.Peppers, keys.Minter
 	cred, err := admin.NewAdminCredential(t.Context(), st, w.minter, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -98,27 +100,6 @@ func (w *world) in(t *testing.T) *world {
 	same := *w
 	same.t = t
 	return &same
-}
-
-func credentials(t *testing.T) (*token.Peppers, *token.Minter) {
-	t.Helper()
-	file, err := token.NewPeppers(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	peppers, err := token.ParsePeppers(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err = token.NewTagKeys(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tags, err := token.ParseTagKeys(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return peppers, token.NewMinter(tags, rand.Reader)
 }
 
 func (w *world) bootstrap(c admin.Credential) admin.BootstrapOptions {

@@ -1,24 +1,14 @@
 package keymanagertest_test
 
 import (
-	"context"
-	"crypto/rand"
-	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net/netip"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"tollgate/keymanager"
 	"tollgate/keymanager/keymanagertest"
-	"tollgate/keymanager/publish"
-	"tollgate/keymanager/store"
-	"tollgate/keymanager/store/sqlstore"
-	"tollgate/keymanager/token"
-	"tollgate/keymanager/validator"
+	"tollgate/keymanager/keymanagertest/inprocess"
 )
 
 // TestFake runs the contract over the fake: it behaves.
@@ -101,75 +91,5 @@ func (w *fakeWorld) Issue(_ testing.TB, f keymanagertest.Facts) keymanager.Crede
 
 // TestInProcess runs the contract over the real services and SQLite.
 func TestInProcess(t *testing.T) {
-	keymanagertest.Run(t, func(t *testing.T) *keymanagertest.Subject {
-		s, err := sqlstore.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "tollgate.db"), sqlstore.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		return inProcess(t, s, func(t testing.TB) {
-			if _, err := s.NewEpoch(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		})
-	})
-}
-
-func inProcess(t *testing.T, s store.Store, restart func(testing.TB)) *keymanagertest.Subject {
-	t.Helper()
-	file := func(content func(io.Reader) ([]byte, error)) []byte {
-		b, err := content(rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
-	tags, err := token.ParseTagKeys(file(token.NewTagKeys))
-	if err != nil {
-		t.Fatal(err)
-	}
-	peppers, err := token.ParsePeppers(file(token.NewPeppers))
-	if err != nil {
-		t.Fatal(err)
-	}
-	minter := token.NewMinter(tags, rand.Reader)
-	v, err := validator.New(validator.Options{Store: s, Tags: tags, Peppers: peppers, Now: time.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	gateways, err := publish.NewGateways(publish.GatewaysOptions{Now: time.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	service, err := publish.New(publish.Options{Store: s, Now: time.Now, Logger: slog.New(slog.DiscardHandler), Heartbeat: 20 * time.Millisecond, Keep: 8})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ran := make(chan error, 1)
-	go func() { ran <- service.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ran; err != nil && !errors.Is(err, context.Canceled) {
-			t.Error(err)
-		}
-	})
-	world := &keymanagertest.StoreWorld{Store: s, Now: time.Now, Restart: restart, Reported: gateways.States,
-		Mint: func(t testing.TB, kind keymanager.CredentialKind) (string, keymanager.Digest) {
-			mint := minter.AccessToken
-			if kind == keymanager.APIKeyCredential {
-				mint = minter.APIKey
-			}
-			value, err := mint()
-			if err != nil {
-				t.Fatal(err)
-			}
-			return value, peppers.Digest(value)
-		}}
-	world.Setup(t)
-	return &keymanagertest.Subject{Catalog: service, Revocations: service, Validator: v, Gateways: gateways, World: world, Now: time.Now}
+	keymanagertest.Run(t, func(t *testing.T) *keymanagertest.Subject { return inprocess.OnSQLite(t) })
 }

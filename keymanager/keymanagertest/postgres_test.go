@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"tollgate/keymanager/keymanagertest"
+	"tollgate/keymanager/keymanagertest/inprocess"
 	"tollgate/keymanager/store/sqlstore"
 	"tollgate/keymanager/store/storetest"
 )
@@ -18,15 +19,6 @@ func TestInProcessOnPostgres(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() {
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		return inProcess(t, s, func(t testing.TB) {
-			if _, err := s.NewEpoch(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		})
+		return inprocess.On(t, s)
 	})
 }

@@ -3,7 +3,6 @@ package oauth_test
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"io"
@@ -26,6 +25,7 @@ import (
 	"tollgate/keymanager/store/sqlstore"
 	"tollgate/keymanager/store/storetest"
 	"tollgate/keymanager/token"
+	"tollgate/keymanager/token/tokentest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -96,15 +96,8 @@ func newRig(t testing.TB, change ...func(*oauth.Options)) *rig {
 	r.store = &spy{Store: db, calls: map[string]int{}, fail: map[string]error{}}
 	t.Cleanup(func() { r.ok(db.Close()) })
 
-	file, err := token.NewTagKeys(rand.Reader)
-	r.ok(err)
-	r.tags, err = token.ParseTagKeys(file)
-	r.ok(err)
-	file, err = token.NewPeppers(rand.Reader)
-	r.ok(err)
-	r.peppers, err = token.ParsePeppers(file)
-	r.ok(err)
-	r.minter = token.NewMinter(r.tags, rand.Reader)
+	keys := tokentest.New(t)
+	r.tags, r.peppers, r.minter = keys.Tags, keys.Peppers, keys.Minter
 
 	o := oauth.Options{
 		Store: r.store, Minter: r.minter, Tags: r.tags, Peppers: r.peppers, Issuer: issuer, Now: r.clock.Now,

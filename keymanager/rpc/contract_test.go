@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 
 	"tollgate/keymanager"
 	"tollgate/keymanager/keymanagertest"
+	"tollgate/keymanager/keymanagertest/inprocess"
 	"tollgate/keymanager/peertest"
 	"tollgate/keymanager/rpc"
 )
@@ -55,7 +58,7 @@ func TestContract(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			keymanagertest.Run(t, func(t *testing.T) *keymanagertest.Subject {
-				s := world(t)
+				s := inprocess.OnSQLite(t)
 				remote := *s
 				c := connect(t, contracts{s.Validator, s.Catalog, s.Revocations, s.Gateways})
 				remote.Validator, remote.Catalog, remote.Revocations, remote.Gateways = c, c, c, c.Gateways
@@ -156,4 +159,15 @@ func dial(t testing.TB, o rpc.ClientOptions) *rpc.Client {
 		}
 	})
 	return c
+}
+
+// socket returns the path for a Unix socket, which must be short.
+func socket(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "rpc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return filepath.Join(dir, "km.sock")
 }

@@ -1,12 +1,11 @@
-package rpc_test
+// Package inprocess is a whole key manager in the process of a test: the real
+// services over a store, as a keymanagertest.Subject.
+package inprocess
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
-	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -15,26 +14,31 @@ import (
 	"tollgate/keymanager/keymanagertest"
 	"tollgate/keymanager/publish"
 	"tollgate/keymanager/store/sqlstore"
-	"tollgate/keymanager/token"
+	"tollgate/keymanager/token/tokentest"
 	"tollgate/keymanager/validator"
 )
 
-// world is a key manager over SQLite, in this process.
-func world(t *testing.T) *keymanagertest.Subject {
+// OnSQLite starts a key manager over a database of its own. It ends with the
+// test.
+func OnSQLite(t testing.TB) *keymanagertest.Subject {
 	t.Helper()
 	s, err := sqlstore.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "tollgate.db"), sqlstore.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return On(t, s)
+}
+
+// On starts a key manager over a store, which is empty. Both end with the test.
+func On(t testing.TB, s *sqlstore.Store) *keymanagertest.Subject {
+	t.Helper()
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	tags := parsed(t, token.NewTagKeys, token.ParseTagKeys)
-	peppers := parsed(t, token.NewPeppers, token.ParsePeppers)
-	minter := token.NewMinter(tags, rand.Reader)
-	v, err := validator.New(validator.Options{Store: s, Tags: tags, Peppers: peppers, Now: time.Now})
+	keys := tokentest.New(t)
+	v, err := validator.New(validator.Options{Store: s, Tags: keys.Tags, Peppers: keys.Peppers, Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,42 +67,17 @@ func world(t *testing.T) *keymanagertest.Subject {
 			}
 		},
 		Mint: func(t testing.TB, kind keymanager.CredentialKind) (string, keymanager.Digest) {
-			mint := minter.AccessToken
+			mint := keys.Minter.AccessToken
 			if kind == keymanager.APIKeyCredential {
-				mint = minter.APIKey
+				mint = keys.Minter.APIKey
 			}
 			value, err := mint()
 			if err != nil {
 				t.Fatal(err)
 			}
-			return value, peppers.Digest(value)
+			return value, keys.Peppers.Digest(value)
 		},
 	}
 	w.Setup(t)
 	return &keymanagertest.Subject{Catalog: service, Revocations: service, Validator: v, Gateways: gateways, World: w, Now: time.Now}
-}
-
-// parsed makes the content of a key file, and reads it.
-func parsed[T any](t testing.TB, fresh func(io.Reader) ([]byte, error), parse func([]byte) (T, error)) T {
-	t.Helper()
-	content, err := fresh(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := parse(content)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
-}
-
-// socket returns the path for a Unix socket, which must be short.
-func socket(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "rpc")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return filepath.Join(dir, "km.sock")
 }
