@@ -5,7 +5,7 @@ package sqlstore_test
 import (
 	"bytes"
 	"context"
-	"log/slog"
+	"fmt"
 	"strconv"
 	"strings"
 	"sync"
@@ -150,10 +150,7 @@ func faultRestored(t *testing.T) {
 func faultRefusals(t *testing.T) {
 	server := storetest.StartServer(t, "max_connections=12", "superuser_reserved_connections=0")
 	ctx := t.Context()
-	var text bytes.Buffer
-	var mu sync.Mutex
-	log := slog.New(slog.NewTextHandler(locked{&mu, &text}, nil))
-	s := openPostgres(t, server.DSN(), sqlstore.Options{MaxConns: 4, Logger: log})
+	s := openPostgres(t, server.DSN(), sqlstore.Options{MaxConns: 4})
 	crashWorld(t, s)
 
 	t.Run("too many clients", func(t *testing.T) {
@@ -204,6 +201,35 @@ func faultRefusals(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	for _, code := range []string{"40P01", "40001"} { // deadlock, serialization
+		t.Run("lost a race, "+code, func(t *testing.T) {
+			server.Exec(`DROP SEQUENCE IF EXISTS met; CREATE SEQUENCE met`) // counts on after a rollback
+			server.Exec(`CREATE OR REPLACE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS
+				$$ BEGIN IF nextval('met') <= TG_ARGV[1]::int THEN RAISE EXCEPTION 'lost' USING ERRCODE = TG_ARGV[0]; END IF; RETURN NEW; END $$`)
+			for times, ok := range map[int]bool{1: true, 1000: false} {
+				server.Exec(`SELECT setval('met', 1, false)`)
+				server.Exec(fmt.Sprintf(`CREATE OR REPLACE TRIGGER lose BEFORE INSERT ON log_event FOR EACH ROW EXECUTE FUNCTION lose('%s', %d)`, code, times))
+				before, err := s.Head(ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+				err = revocation(ctx, s)
+				if ok && err != nil {
+					t.Errorf("lost %d times: %v, want that it is tried again", times, err)
+				} else if !ok {
+					wantUnavailable(t, "lost again and again", err)
+				}
+				after, err := s.Head(ctx)
+				if err != nil || (after.Seq-before.Seq == 1) != ok || after.Seq-before.Seq > 1 {
+					t.Errorf("lost %d times: head %v, then %v, %v", times, before, after, err)
+				}
+				if _, err := s.Application(ctx, "app"); err != nil {
+					t.Errorf("others: %v", err)
+				}
+				server.Exec(`DROP TRIGGER lose ON log_event`)
+			}
+		})
+	}
 	t.Run("bit flip", bitFlip)
 }
 
