@@ -16,6 +16,7 @@ import (
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/mem"
@@ -30,6 +31,7 @@ import (
 const (
 	pushedAPIs = 100_000
 	pushes     = 5
+	reconnects = 50
 )
 
 // serveCatalog is the process "bench serve catalog": a key manager in memory that
@@ -117,6 +119,17 @@ ops: {address: %q}
 		return err
 	}
 	resident("10 s later")
+	took, sent, err := reconnect(ctx, s.addr(), reconnects)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "  %d gateways come back at once and name what they have, %.1f MB each: all answered after %.1f s\n",
+		reconnects, float64(sent)/1e6, took.Seconds())
+	resident("resident after that")
+	if err := pause(ctx, 10*time.Second); err != nil {
+		return err
+	}
+	resident("10 s later")
 	return nil
 }
 
@@ -148,36 +161,128 @@ func push(ctx context.Context, target, id string) (took time.Duration, bytes int
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	begun := time.Now()
-	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30)),
-		grpc.WithInitialWindowSize(16<<20), grpc.WithInitialConnWindowSize(24<<20)) // as wide as Envoy's
+	g, err := connectSimulated(ctx, target)
 	if err != nil {
 		return 0, 0, err
 	}
-	defer conn.Close()
-	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true},
-		discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResources_FullMethodName, grpc.ForceCodecV2(skim{}))
-	if err != nil {
-		return 0, 0, err
-	}
+	defer g.Close()
 	for _, url := range resourceTypes {
-		if err := stream.SendMsg(&discoveryv3.DeltaDiscoveryRequest{Node: simulatedNode(id), TypeUrl: url}); err != nil {
+		if err := g.SendMsg(&discoveryv3.DeltaDiscoveryRequest{Node: simulatedNode(id), TypeUrl: url}); err != nil {
 			return 0, 0, err
 		}
 	}
 	has := map[string]int{}
 	for has[resourceTypes[0]] < pushedAPIs || has[resourceTypes[1]] < 1 || has[resourceTypes[2]] < pushedAPIs {
-		var m skimmed
-		if err := stream.RecvMsg(&m); err != nil {
+		m, err := g.acknowledge()
+		if err != nil {
 			return 0, 0, err
 		}
 		has[m.typeURL] += m.resources
 		bytes += m.bytes
-		if err := stream.SendMsg(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: m.typeURL, ResponseNonce: m.nonce}); err != nil {
-			return 0, 0, err
-		}
 	}
 	return time.Since(begun), bytes, nil
+}
+
+// simulated is the stream of a gateway that looks at nothing.
+type simulated struct {
+	grpc.ClientStream
+	*grpc.ClientConn
+	versions bool // wanted in what acknowledge returns
+}
+
+func connectSimulated(ctx context.Context, target string) (*simulated, error) {
+	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30)),
+		grpc.WithInitialWindowSize(16<<20), grpc.WithInitialConnWindowSize(24<<20)) // as wide as Envoy's
+	if err != nil {
+		return nil, err
+	}
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true},
+		discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResources_FullMethodName, grpc.ForceCodecV2(skim{}))
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return &simulated{ClientStream: stream, ClientConn: conn}, nil
+}
+
+// acknowledge takes the next response.
+func (g *simulated) acknowledge() (skimmed, error) {
+	m := skimmed{names: g.versions}
+	if err := g.RecvMsg(&m); err != nil {
+		return m, err
+	}
+	return m, g.SendMsg(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: m.typeURL, ResponseNonce: m.nonce})
+}
+
+// reconnect connects n gateways that have everything, at once, and returns how
+// long it took until all were told that nothing is new, and the bytes that each
+// has sent.
+func reconnect(ctx context.Context, target string, n int) (took time.Duration, bytes int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	requests, err := firstRequests(ctx, target)
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, r := range requests {
+		bytes += len(r)
+	}
+	begun := time.Now()
+	g, ctx := errgroup.WithContext(ctx)
+	for i := range n {
+		g.Go(func() error {
+			s, err := connectSimulated(ctx, target)
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			node, err := proto.Marshal(&discoveryv3.DeltaDiscoveryRequest{Node: simulatedNode("back-" + strconv.Itoa(i))})
+			if err != nil {
+				return err
+			}
+			for _, r := range requests { // two encodings that follow one another are one message
+				if err := s.SendMsg(mem.BufferSlice{mem.SliceBuffer(node), mem.SliceBuffer(r)}); err != nil {
+					return err
+				}
+			}
+			for range requests {
+				m, err := s.acknowledge()
+				if err != nil || m.resources > 0 {
+					return fmt.Errorf("%d resources of %s are sent again: %w", m.resources, m.typeURL, err)
+				}
+			}
+			return nil
+		})
+	}
+	err = g.Wait()
+	return time.Since(begun), bytes, err
+}
+
+// firstRequests are what a gateway says that has everything, without its name.
+func firstRequests(ctx context.Context, target string) ([][]byte, error) {
+	s, err := connectSimulated(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	s.versions = true
+	var out [][]byte
+	for _, url := range resourceTypes {
+		if err := s.SendMsg(&discoveryv3.DeltaDiscoveryRequest{Node: simulatedNode("all"), TypeUrl: url}); err != nil {
+			return nil, err
+		}
+		m, err := s.acknowledge()
+		if err != nil {
+			return nil, err
+		}
+		request, err := proto.Marshal(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: url, InitialResourceVersions: m.versions})
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, request)
+	}
+	return out, nil
 }
 
 // skimmed is what a gateway of push reads of a response: what it costs to decode
@@ -185,6 +290,8 @@ func push(ctx context.Context, target, id string) (took time.Duration, bytes int
 type skimmed struct {
 	typeURL, nonce   string
 	resources, bytes int
+	names            bool // wanted: versions
+	versions         map[string]string
 }
 
 // skim is the codec of such a gateway.
@@ -195,6 +302,9 @@ func (skim) Name() string { return "proto" }
 
 // Marshal implements encoding.CodecV2.
 func (skim) Marshal(v any) (mem.BufferSlice, error) {
+	if raw, ok := v.(mem.BufferSlice); ok {
+		return raw, nil
+	}
 	m, ok := v.(proto.Message)
 	if !ok {
 		return nil, fmt.Errorf("bench: a message is a %T", v)
@@ -224,7 +334,16 @@ func (skim) Unmarshal(data mem.BufferSlice, v any) error {
 		}
 		switch number {
 		case 2:
-			m.resources++
+			if m.resources++; m.names {
+				var r discoveryv3.Resource
+				if err := proto.Unmarshal(value, &r); err != nil {
+					return err
+				}
+				if m.versions == nil {
+					m.versions = map[string]string{}
+				}
+				m.versions[r.GetName()] = r.GetVersion()
+			}
 		case 4:
 			m.typeURL = string(value)
 		case 5:
