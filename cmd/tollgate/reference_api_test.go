@@ -42,7 +42,12 @@ func referenceDaemon(t *testing.T) *daemon {
 	}
 	t.Cleanup(d.close)
 	d.metrics.MustRegister(logs)
-	if _, err := d.usageReceiver(); err != nil { // of a process that serves others
+	// Those of a process that serves others.
+	if _, err := d.usageReceiver(); err != nil {
+		t.Fatal(err)
+	}
+	k := &keyManagers{d: d}
+	if _, err := d.rpcService(contracts{k, k, k, k, k.reached}); err != nil {
 		t.Fatal(err)
 	}
 	return d

@@ -117,7 +117,8 @@ func (d *daemon) handlers(valid keymanager.Validator) (oauthOnly, all http.Handl
 	mux.Handle("/", endpoints.Handler())
 	mux.Handle("/api/", management)
 	mux.Handle("POST "+explainPath, explainHandler{who, explain, d.cfg.hosts(), d.log})
-	return endpoints.Handler(), mux, nil
+	figures := newHTTPFigures()
+	return figures.count(endpoints.Handler()), figures.count(mux), d.metrics.Register(figures)
 }
 
 // confirm gives the gateways a moment to take up a revocation before it is

@@ -16,12 +16,21 @@ import (
 	"tollgate/keymanager/rpc"
 )
 
-// serveRPC serves the contracts to authz and xds in other processes.
-func (d *daemon) serveRPC(c contracts) error {
+// rpcService answers for the contracts.
+func (d *daemon) rpcService(c contracts) (*rpc.Server, error) {
 	service, err := rpc.NewServer(rpc.ServerOptions{
 		Validator: c.validator, Catalog: c.catalog, Revocations: c.revocations, Gateways: c.gateways,
 		TrustDomain: d.cfg.TLS.TrustDomain, Logger: d.log,
 	})
+	if err != nil {
+		return nil, err
+	}
+	return service, d.metrics.Register(service)
+}
+
+// serveRPC serves the contracts to authz and xds in other processes.
+func (d *daemon) serveRPC(c contracts) error {
+	service, err := d.rpcService(c)
 	if err != nil {
 		return err
 	}

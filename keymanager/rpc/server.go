@@ -42,10 +42,11 @@ type ServerOptions struct {
 	LoadTimeout time.Duration
 }
 
-// Server answers for the four contracts.
+// Server answers for the four contracts. It is a prometheus.Collector.
 type Server struct {
 	pb.UnimplementedKeyManagerServer
-	opts ServerOptions
+	opts    ServerOptions
+	figures *figures
 
 	drain    chan struct{} // closed: streams end
 	drainOne sync.Once
@@ -65,7 +66,7 @@ func NewServer(o ServerOptions) (*Server, error) {
 	o.StreamAge = cmp.Or(o.StreamAge, 5*time.Minute)
 	o.SendTimeout = cmp.Or(o.SendTimeout, 30*time.Second)
 	o.LoadTimeout = cmp.Or(o.LoadTimeout, 30*time.Second)
-	return &Server{opts: o, drain: make(chan struct{})}, nil
+	return &Server{opts: o, figures: newFigures(), drain: make(chan struct{})}, nil
 }
 
 // Register adds the service, and grpc.health.v1, to a server that was made with
@@ -114,31 +115,37 @@ func GRPCOptions() []grpc.ServerOption {
 	}
 }
 
-// guard runs one call: a panic fails this call alone, and what it returns is
-// the status to answer with.
-func (s *Server) guard(ctx context.Context, m method, f func(caller) error) (err error) {
+// guard runs one call and counts it. What it returns is the status to answer
+// with.
+func (s *Server) guard(ctx context.Context, m method, f func(caller) error) error {
+	err := s.figures.of[m].count(ctx, func() error { return s.run(ctx, m, f) })
+	if err != nil {
+		return statusOf(err)
+	}
+	return nil
+}
+
+// run runs one call for whoever may make it: a panic fails this call alone.
+func (s *Server) run(ctx context.Context, m method, f func(caller) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.opts.Logger.ErrorContext(ctx, "panic in a call", "method", string(m), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			err = statusOf(errInternal)
+			err = errInternal
 		}
 	}()
 	c, err := s.identify(ctx, m)
 	if err != nil {
 		s.opts.Logger.WarnContext(ctx, "a call was refused", "method", string(m), "error", err)
-		return statusOf(err)
+		return err
 	}
 	if err := ctx.Err(); err != nil { // nobody waits for the answer any more
-		return statusOf(err)
+		return err
 	}
 	err = f(c)
-	if err == nil {
-		return nil
-	}
-	if keymanager.KindOf(err) == keymanager.KindInternal && ctx.Err() == nil {
+	if err != nil && keymanager.KindOf(err) == keymanager.KindInternal && ctx.Err() == nil {
 		s.opts.Logger.ErrorContext(ctx, "a call failed", "method", string(m), "error", err)
 	}
-	return statusOf(err)
+	return err
 }
 
 // Validate implements the service.
