@@ -32,24 +32,19 @@ func newMigrateStep(name, short string, up bool) *cobra.Command {
 		Short: short,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := flags.config(cmd.Flags())
+			db, err := flags.database(cmd)
 			if err != nil {
 				return err
 			}
-			state, err := databaseState(&cfg)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = state.Close() }()
-			opts := storeOptions(&cfg, newLogger(cmd.ErrOrStderr(), cfg.Log))
-			pending, err := pendingMigrations(cmd.Context(), &cfg, state, opts)
+			defer db.close()
+			pending, err := db.pending(cmd.Context())
 			if err != nil {
 				return err
 			}
 			done := "pending: "
 			if up {
 				done = "applied: "
-				st, err := openSQLStore(cmd.Context(), &cfg, state, opts)
+				st, err := db.open(cmd.Context())
 				if err != nil {
 					return err
 				}
@@ -72,19 +67,42 @@ func newMigrateStep(name, short string, up bool) *cobra.Command {
 	return cmd
 }
 
-// databaseState opens the state folder if the database lies in it. PostgreSQL
-// can be worked on beside a process that runs on this machine.
-func databaseState(cfg *Config) (*State, error) {
-	if cfg.Store.DSN != "" {
-		return &State{}, nil
-	}
-	return openState(cfg.State.Dir)
+// database is the one of the configuration, for a command that works on it.
+type database struct {
+	cfg   Config
+	state *State
+	opts  sqlstore.Options
 }
 
-// pendingMigrations opens the database as it is and lists what it lacks.
-func pendingMigrations(ctx context.Context, cfg *Config, state *State, opts sqlstore.Options) ([]string, error) {
+// database reads the configuration, and takes the state folder if the database
+// lies in it. PostgreSQL can be worked on beside a process that runs on this
+// machine.
+func (f *serverFlags) database(cmd *cobra.Command) (*database, error) {
+	cfg, err := f.config(cmd.Flags())
+	if err != nil {
+		return nil, err
+	}
+	state := &State{}
+	if cfg.Store.DSN == "" {
+		if state, err = openState(cfg.State.Dir); err != nil {
+			return nil, err
+		}
+	}
+	return &database{cfg, state, storeOptions(&cfg, newLogger(cmd.ErrOrStderr(), cfg.Log))}, nil
+}
+
+func (d *database) close() { _ = d.state.Close() }
+
+// open opens the database, brought up to date.
+func (d *database) open(ctx context.Context) (*sqlstore.Store, error) {
+	return openSQLStore(ctx, &d.cfg, d.state, d.opts)
+}
+
+// pending opens the database as it is and lists what it lacks.
+func (d *database) pending(ctx context.Context) ([]string, error) {
+	opts := d.opts
 	opts.NoMigrate = true
-	st, err := openSQLStore(ctx, cfg, state, opts)
+	st, err := openSQLStore(ctx, &d.cfg, d.state, opts)
 	if err != nil {
 		return nil, err
 	}

@@ -52,16 +52,12 @@ full snapshot. API keys, client secrets, users and subscriptions are again as th
 again. Running the command twice does no harm.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := flags.config(cmd.Flags())
+			db, err := flags.database(cmd)
 			if err != nil {
 				return err
 			}
-			state, err := databaseState(&cfg)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = state.Close() }()
-			st, err := openSQLStore(cmd.Context(), &cfg, state, storeOptions(&cfg, newLogger(cmd.ErrOrStderr(), cfg.Log)))
+			defer db.close()
+			st, err := db.open(cmd.Context())
 			if err != nil {
 				return err
 			}
