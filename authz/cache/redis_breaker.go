@@ -32,6 +32,7 @@ const (
 type breaker struct {
 	span     time.Duration // how long it must have failed at least
 	open     atomic.Bool
+	answered atomic.Bool // Redis has, once
 	failures atomic.Int32
 	first    atomic.Int64  // when the first failure in a row was, Unix nanoseconds
 	wake     chan struct{} // capacity 1: there is something to probe
@@ -43,7 +44,13 @@ func newBreaker(span time.Duration) breaker {
 
 func (b *breaker) isOpen() bool { return b.open.Load() }
 
+// isUp reports whether Redis is known to answer.
+func (b *breaker) isUp() bool { return b.answered.Load() && !b.open.Load() }
+
 func (b *breaker) succeeded() {
+	if !b.answered.Load() {
+		b.answered.Store(true)
+	}
 	if b.failures.Load() != 0 {
 		b.failures.Store(0)
 	}
@@ -62,17 +69,14 @@ func (b *breaker) failed(now time.Time) bool {
 	return n >= redisFailures && now.UnixNano()-b.first.Load() >= int64(b.span) && b.open.CompareAndSwap(false, true)
 }
 
-// watch probes after a failure: at once, so that a Redis that hangs is found
-// out soon also where few ask, and then one at a time until it answers.
+// watch probes at the start, so that it is known whether there is a Redis
+// before anybody asks, and after a failure: at once, so that one that hangs is
+// found out soon also where few ask. It probes one at a time until Redis
+// answers.
 func (r *Redis) watch(ctx context.Context) {
 	for {
-		select {
-		case <-r.breaker.wake:
-		case <-ctx.Done():
-			return
-		}
 		wait := minProbeWait
-		for r.breaker.failures.Load() > 0 || r.breaker.isOpen() {
+		for r.breaker.failures.Load() > 0 || !r.breaker.isUp() {
 			if !r.breaker.isOpen() {
 				pause(ctx, suspectWait)
 			} else if pause(ctx, wait); wait < maxProbeWait {
@@ -89,14 +93,19 @@ func (r *Redis) watch(ctx context.Context) {
 				r.opened(err)
 			}
 		}
+		select {
+		case <-r.breaker.wake:
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
-// probe looks for what is not there, in a cluster on any of its nodes. With the
-// breaker open there may be no connection: making one is not part of the time
-// that the answer may take.
+// probe looks for what is not there, in a cluster on any of its nodes. At the
+// start and with the breaker open there may be no connection: making one is not
+// part of the time that the answer may take.
 func (r *Redis) probe(ctx context.Context) error {
-	if r.breaker.isOpen() {
+	if !r.breaker.isUp() {
 		if err := r.look(ctx, connectTimeout); err != nil {
 			return err
 		}

@@ -139,20 +139,8 @@ func TestRedisBreaker(t *testing.T) {
 	r := newRedisRigWith(t, client, redisKeys(t), always(liveVerdict(1)), func(r *redisRig) { r.now = time.Now })
 	reg := prometheus.NewPedanticRegistry()
 	reg.MustRegister(r.Redis)
-	gauge := func(name string) float64 {
-		t.Helper()
-		families, err := reg.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range families {
-			if f.GetName() == name {
-				return f.GetMetric()[0].GetGauge().GetValue()
-			}
-		}
-		t.Fatalf("there is no %s", name)
-		return 0
-	}
+	gauge := func(name string) float64 { return gaugeOf(t, reg, name) }
+	eventually(t, "Redis found before anybody asks", func() bool { return gauge("tollgate_redis_up") == 1 })
 	eventually(t, "hit", func() bool { r.ask(t, query("t")); return r.result(resultHit) > 0 })
 	server.Close()
 	r.ask(t, query("one")) // the probes do the rest
@@ -168,4 +156,46 @@ func TestRedisBreaker(t *testing.T) {
 	eventually(t, "closed breaker", func() bool { return gauge("tollgate_redis_up") == 1 })
 	hits := r.result(resultHit)
 	eventually(t, "hit again", func() bool { r.ask(t, query("t")); return r.result(resultHit) > hits })
+}
+
+func gaugeOf(t *testing.T, reg *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	t.Fatalf("there is no %s", name)
+	return 0
+}
+
+// TestRedisNeverThere: what has never answered is not up, and somebody is told
+// of it though nobody asks.
+func TestRedisNeverThere(t *testing.T) {
+	server := miniredis.RunT(t)
+	address := server.Addr()
+	server.Close()
+	client, err := NewRedisClient(RedisServer{Addresses: []string{address}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRedisRigWith(t, client, redisKeys(t), always(liveVerdict(1)), func(r *redisRig) { r.now = time.Now })
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(r.Redis)
+	if up := gaugeOf(t, reg, "tollgate_redis_up"); up != 0 {
+		t.Errorf("up is %v before it was found", up)
+	}
+	eventually(t, "a line that Redis fails", func() bool { return strings.Contains(r.log.String(), "Redis fails or is slow") })
+	if up := gaugeOf(t, reg, "tollgate_redis_up"); up != 0 {
+		t.Errorf("up is %v of a Redis that is not there", up)
+	}
+	eventually(t, "server on its port", func() bool { return server.StartAddr(address) == nil })
+	eventually(t, "up", func() bool { return gaugeOf(t, reg, "tollgate_redis_up") == 1 })
+	if v := r.ask(t, query("t")); v == nil {
+		t.Error("no verdict")
+	}
 }

@@ -49,7 +49,7 @@ func newRedisFigures() *redisFigures {
 
 var (
 	redisUpDesc = prometheus.NewDesc("tollgate_redis_up",
-		"Whether Redis is used: 0 while it does not answer in time and the key manager is asked instead.", nil, nil)
+		"Whether Redis is used: 0 until it has answered once, and while it does not answer in time and the key manager is asked instead.", nil, nil)
 	redisLookupsDesc = prometheus.NewDesc("tollgate_redis_lookups_total",
 		"Look-ups of verdicts in Redis by result (hit, negative, miss, outdated, damaged, timeout, error, skipped).", []string{"result"}, nil)
 	redisWritesDesc = prometheus.NewDesc("tollgate_redis_writes_total",
@@ -66,9 +66,9 @@ func (r *Redis) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (r *Redis) Collect(ch chan<- prometheus.Metric) {
-	up := 1.0
-	if r.breaker.isOpen() {
-		up = 0
+	up := 0.0
+	if r.breaker.isUp() {
+		up = 1
 	}
 	ch <- prometheus.MustNewConstMetric(redisUpDesc, prometheus.GaugeValue, up)
 	for i, name := range resultNames {
