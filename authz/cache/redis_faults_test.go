@@ -3,9 +3,11 @@
 package cache
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -144,20 +146,25 @@ func TestFaultRedisMatrix(t *testing.T) {
 	})
 	t.Run("F6 silent drop", func(t *testing.T) {
 		server, k := startRedis(t), newIssuer()
-		p := newProxy(t, anyPort, server.Addr)
-		client := singleClient(t, p.Listen)
+		wire := newSilentWire(t, server.Addr)
+		client := singleClient(t, wire.addr())
 		g := newGateway(t, client, redisKeys(t), k, nil)
 		g.passes(t, "hot")
 		g.uses(t)
-		spoil(t, p, "timeout", "upstream", `{"timeout":0}`)
-		spoil(t, p, "timeout", "downstream", `{"timeout":0}`)
-		g.bypasses(t)
+		wire.drop()
+		g.opens(t)
 		g.passes(t, append(names("dropped", 50), "hot")...)
 		if n := client.PoolStats().TotalConns; n > DefaultRedisPoolSize {
 			t.Errorf("%d connections, want %d at most", n, DefaultRedisPoolSize)
 		}
-		heal(t, p)
+		wire.heal()
 		g.uses(t)
+		eventually(t, "the end of vain attempts to connect", func() bool { // each within a second
+			stacks := make([]byte, 1<<20)
+			return !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("queuedNewConn"))
+		})
+		g.logged(t, saysAway)
+		g.logged(t, saysBack)
 	})
 	for name, toxic := range map[string][3]string{
 		"F7 reset":             {"reset_peer", "downstream", `{"timeout":0}`},
