@@ -74,6 +74,32 @@ func BenchmarkOneChange(b *testing.B) {
 	}
 }
 
+// One API changed of 10,000 that are versions of one context: the whole table is
+// built, proved and sent again.
+func BenchmarkOneTable(b *testing.B) {
+	const n = 10000
+	w := newWorld(b, 0)
+	apis := make([]*keymanager.API, n)
+	for i := range apis {
+		apis[i] = api(fmt.Sprintf("api%06d", i), "http://127.0.0.1:8080/v1")
+		apis[i].Context, apis[i].Version = "/table", fmt.Sprint("2.", i)
+	}
+	w.submit(delivery{whole: true, apis: apis})
+	w.g.step()
+	p := quickPeer(w)
+	p.size = 0
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		a := apis[i*7919%n]
+		a.Production = []string{fmt.Sprintf("http://127.0.0.1:8080/v%d", i)}
+		w.put(a)
+		w.settle()
+		i++
+	}
+	b.ReportMetric(float64(p.size)/float64(i), "resource-B/op")
+}
+
 // cpu is the processor time that this process has had, all threads and the
 // collector's included.
 func cpu(b *testing.B) time.Duration {
