@@ -3,6 +3,8 @@ package oauth
 import (
 	"context"
 	"net/http"
+	"sync"
+	"time"
 
 	"tollgate/keymanager"
 	"tollgate/keymanager/store"
@@ -51,10 +53,7 @@ func (s *Server) revoke(r *http.Request, body string) answer {
 	}
 	// Do it, also if the client has gone meanwhile.
 	ctx := context.WithoutCancel(r.Context())
-	at, err := s.o.Store.InTx(ctx, func(tx store.Store) error {
-		_, err := tx.RevokeToken(ctx, t.ID, now)
-		return err
-	})
+	at, err := s.end(ctx, t, now)
 	if keymanager.IsNotFound(err) { // swept meanwhile
 		return revoked
 	}
@@ -64,6 +63,48 @@ func (s *Server) revoke(r *http.Request, body string) answer {
 	s.o.Logger.InfoContext(ctx, "token revoked", "token_id", t.ID, "client_id", t.ConsumerKey, "position", at)
 	s.confirm(ctx, at)
 	return revoked
+}
+
+// revoking counts the revocations that each client has under way.
+type revoking struct {
+	mu  sync.Mutex
+	has map[keymanager.ConsumerKey]int
+}
+
+// urgentRevocations is how many revocations of one client go before the issuing
+// of tokens at a time. They are done one after the other anyway, since each is a
+// number in the log; a client that sends more of them at once must not keep out
+// those of others.
+const urgentRevocations = 2
+
+// enter returns in which context a client's revocation is done, and what to call
+// after it.
+func (v *revoking) enter(ctx context.Context, client keymanager.ConsumerKey) (context.Context, func()) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.has == nil {
+		v.has = map[keymanager.ConsumerKey]int{}
+	}
+	if v.has[client]++; v.has[client] > urgentRevocations {
+		ctx = store.Normal(ctx)
+	}
+	return ctx, func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		if v.has[client]--; v.has[client] == 0 {
+			delete(v.has, client)
+		}
+	}
+}
+
+// end revokes a token of the client that asks for it.
+func (s *Server) end(ctx context.Context, t *keymanager.Token, now time.Time) (keymanager.Position, error) {
+	ctx, done := s.revoking.enter(ctx, t.ConsumerKey)
+	defer done()
+	return s.o.Store.InTx(ctx, func(tx store.Store) error {
+		_, err := tx.RevokeToken(ctx, t.ID, now)
+		return err
+	})
 }
 
 // storedToken finds a token under its digest, by either pepper.

@@ -78,6 +78,7 @@ type Server struct {
 	document  []byte // the metadata
 	failures  *failures
 	faults    faultLog
+	revoking  revoking
 }
 
 // endpoint is a row of the table from which requests are served and metadata

@@ -184,7 +184,7 @@ func (g *Gateways) tellAll() {
 // exchange tells what has been reported here since the last time, and keeps
 // what others tell.
 func (g *Gateways) exchange(ctx context.Context, since time.Time) (time.Time, error) {
-	ctx, cancel := context.WithTimeout(store.Urgent(ctx), exchangeTimeout)
+	ctx, cancel := context.WithTimeout(store.Vital(ctx), exchangeTimeout)
 	defer cancel()
 	own, parts := g.untold()
 	begun := g.opts.Now()

@@ -18,7 +18,7 @@ const batch = 512
 // After a failure it tries again soon: whoever has just found the database well
 // again may write a revocation, and waits only a moment for gateways.
 func (s *Service) tail(ctx context.Context) {
-	ctx = store.Urgent(ctx)
+	ctx = store.Vital(ctx)
 	var wake <-chan struct{}
 	t := tailState{due: s.opts.Now()}
 	failing := false

@@ -11,7 +11,10 @@ type Urgency int
 const (
 	UrgencyPatient Urgency = -1 // lists, clean-up
 	UrgencyNormal  Urgency = 0  // issuing tokens, validation, changes
-	UrgencyUrgent  Urgency = 1  // revocation, introspection, the log
+	UrgencyUrgent  Urgency = 1  // revocation, introspection
+	// UrgencyVital is what a key manager does by itself for all gateways: it
+	// reads the log, and exchanges reports. Nobody can ask for more of it.
+	UrgencyVital Urgency = 2
 )
 
 type urgencyKey struct{}
@@ -19,6 +22,16 @@ type urgencyKey struct{}
 // Urgent marks what is done in ctx as urgent.
 func Urgent(ctx context.Context) context.Context {
 	return context.WithValue(ctx, urgencyKey{}, UrgencyUrgent)
+}
+
+// Normal takes back what Urgent said.
+func Normal(ctx context.Context) context.Context {
+	return context.WithValue(ctx, urgencyKey{}, UrgencyNormal)
+}
+
+// Vital marks what is done in ctx as vital.
+func Vital(ctx context.Context) context.Context {
+	return context.WithValue(ctx, urgencyKey{}, UrgencyVital)
 }
 
 // Patient marks what is done in ctx as patient.

@@ -11,6 +11,7 @@ import (
 // nobody queues before those who are.
 type gate struct {
 	rank    func(context.Context) int
+	asked   chan struct{} // all but the one of rank 2: what others can ask for; nil = all
 	normal  chan struct{} // all but the reserved connections
 	patient chan struct{} // half of those
 }
@@ -20,11 +21,15 @@ const gateWait = 500 * time.Millisecond
 
 var errBusy = errors.New("all connections that this may use are busy")
 
-// newGate returns the gate of a pool: a quarter of its connections is reserved.
-// A pool of very few has nothing to reserve.
+// newGate returns the gate of a pool: a quarter of its connections is reserved,
+// one of them for rank 2. A pool of very few has nothing to reserve.
 func newGate(conns int, rank func(context.Context) int) *gate {
 	normal := conns - conns/4
-	return &gate{rank: rank, normal: make(chan struct{}, normal), patient: make(chan struct{}, (normal+1)/2)}
+	g := &gate{rank: rank, normal: make(chan struct{}, normal), patient: make(chan struct{}, (normal+1)/2)}
+	if conns-normal > 1 {
+		g.asked = make(chan struct{}, conns-1)
+	}
+	return g
 }
 
 // enter waits for a place, and returns how to give it back.
@@ -33,23 +38,29 @@ func (g *gate) enter(ctx context.Context) (leave func(), err error) {
 	if g.rank != nil {
 		rank = g.rank(ctx)
 	}
-	if rank > 0 {
-		return func() {}, nil
+	var places []chan struct{} // the narrowest first
+	switch {
+	case rank < 0:
+		places = append(places, g.patient, g.normal)
+	case rank == 0:
+		places = append(places, g.normal)
 	}
-	if rank == 0 {
-		if err := take(ctx, g.normal); err != nil {
+	if rank < 2 && g.asked != nil {
+		places = append(places, g.asked)
+	}
+	for i, place := range places {
+		if err := take(ctx, place); err != nil {
+			release(places[:i])
 			return nil, err
 		}
-		return func() { <-g.normal }, nil
 	}
-	if err := take(ctx, g.patient); err != nil {
-		return nil, err
+	return func() { release(places) }, nil
+}
+
+func release(places []chan struct{}) {
+	for _, place := range places {
+		<-place
 	}
-	if err := take(ctx, g.normal); err != nil {
-		<-g.patient
-		return nil, err
-	}
-	return func() { <-g.normal; <-g.patient }, nil
 }
 
 func take(ctx context.Context, places chan struct{}) error {

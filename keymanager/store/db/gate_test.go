@@ -51,11 +51,22 @@ func TestPostgresGate(t *testing.T) {
 	hold(ranked(0), 6, func() { // all that is not reserved
 		check("full", -1, false)
 		check("full", 0, false)
-		hold(ranked(1), 1, func() { check("full", 1, true) })
+		check("full of others", 1, true)
+		hold(ranked(1), 1, func() { // a flood of what is urgent
+			check("full", 1, false)
+			check("full", 2, true)
+		})
 	})
 	hold(ranked(-1), 3, func() {
 		check("patient", -1, false)
 		check("patient", 0, true)
 	})
-	check("empty", -1, true)
+	hold(ranked(1), 7, func() {
+		check("full of urgent ones", 0, false)
+		check("full of urgent ones", 1, false)
+		check("full of urgent ones", 2, true)
+	})
+	for rank := -1; rank <= 2; rank++ {
+		check("empty", rank, true)
+	}
 }

@@ -26,8 +26,9 @@ type PostgresOptions struct {
 	Timeout  time.Duration // of statements without a deadline; DefaultTimeout if 0
 	Logger   *slog.Logger  // told when the listening connection is lost; nil discards
 	// Rank says how urgent what is done in a context is: above 0 a quarter of
-	// the connections is kept for it, below 0 it shares half of the others. nil:
-	// all is 0.
+	// the connections is kept for it, one of them (of two or more) for what is above
+	// 1; below 0 it shares half of the others.
+	// nil: all is 0.
 	Rank func(context.Context) int
 }
 
