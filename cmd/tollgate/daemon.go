@@ -85,6 +85,9 @@ func (d *daemon) openDatabase(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err = checkRemembered(ctx, d.store, d.state.Path(fileLog)); err != nil {
+		return err
+	}
 	d.credentials, err = firstStart(ctx, d.store, d.keys, d.cfg.Keys, d.state, d.keyManagerURL(), d.log)
 	return err
 }

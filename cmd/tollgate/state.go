@@ -16,6 +16,7 @@ import (
 // Names in the state folder.
 const (
 	fileLock        = "lock"
+	fileLog         = "log.json" // see remembered
 	fileDatabase    = "tollgate.db"
 	fileTagKey      = "tag.key"
 	filePepperKey   = "pepper.key"

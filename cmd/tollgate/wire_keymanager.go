@@ -42,7 +42,8 @@ func (d *daemon) wireKeyManager() (c contracts, err error) {
 	if err := d.metrics.Register(sweeper); err != nil {
 		return c, err
 	}
-	d.background = append(d.background, task{"publish", d.publish.Run}, task{"gateways", d.gateways.Run}, task{"expired tokens", sweeper.Run})
+	d.background = append(d.background, task{"publish", d.publish.Run}, task{"gateways", d.gateways.Run}, task{"expired tokens", sweeper.Run},
+		task{"how far the log is", d.remember})
 	if err := d.pruneUsage(); err != nil {
 		return c, err
 	}
