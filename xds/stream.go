@@ -117,20 +117,29 @@ func (l *changeLog) subscribe(st *stream, k kind, has map[string]string) {
 		f.names, f.answered = map[string]bool{}, true // no answer is due before there is one
 		return
 	}
+	left := len(has) // of those that are not here any more
 	for e := t.ring.next; e != &t.ring; e = e.next {
 		if e.now.value == nil {
 			continue
 		}
-		if has, ok := has[e.name]; ok && isVersion(has, e.now.version) {
+		version, ok := has[e.name]
+		if ok {
+			left--
+		}
+		if ok && isVersion(version, e.now.version) {
 			l.accept(k, item{entry: e, sent: e.now})
 			continue
 		}
 		f.first = append(f.first, item{entry: e, sent: e.now})
 	}
 	for name := range has {
+		if left == 0 {
+			break
+		}
 		if e := t.entries[name]; e == nil || e.now.value == nil {
 			gone := &content{seq: l.seq}
 			f.removals = append(f.removals, item{entry: &entry{name: name, now: gone}, sent: gone})
+			left--
 		}
 	}
 	if k != clusters {
