@@ -65,7 +65,7 @@ type Redis struct {
 	damage   occasionally
 	unstored occasionally
 	outages  occasionally
-	told     atomic.Bool // of the outage that is going on
+	told     atomic.Pointer[outage] // the one that is going on; nil = none, or nobody was told
 	figures  *redisFigures
 }
 

@@ -86,8 +86,10 @@ func (r *Redis) watch(ctx context.Context) {
 				return
 			} else if err == nil {
 				r.breaker.succeeded()
-				if r.breaker.open.CompareAndSwap(true, false) && r.told.Swap(false) {
-					r.log.Info("Redis answers again: verdicts come from it, and go there")
+				if r.breaker.open.CompareAndSwap(true, false) {
+					if over := r.told.Swap(nil); over != nil {
+						r.log.Info("Redis answers again: verdicts come from it, and go there", "after", r.now().Sub(over.since).Round(time.Millisecond))
+					}
 				}
 			} else if r.breaker.failed(r.now()) || r.breaker.isOpen() {
 				r.opened(err)
@@ -119,12 +121,27 @@ func (r *Redis) look(ctx context.Context, within time.Duration) error {
 	return readValue(ctx, r.client, fmt.Sprint(RedisPrefix, "probe:", rand.Uint32())).Err() //nolint:gosec // not a secret
 }
 
-// opened tells that Redis is not used, and again while that lasts: what a probe
-// finds, which has time to connect, may say more than a look-up that was late.
+// outage is a time without Redis that the log was told of.
+type outage struct {
+	since  time.Time
+	advice string
+}
+
+// opened tells that Redis is not used, and again when something else is found
+// to be wrong: a probe, which has time to connect, may say more than a look-up
+// that was late.
 func (r *Redis) opened(err error) {
-	if n := r.outages.tell(r.now()); n > 0 {
-		r.told.Store(true)
-		r.log.Warn("Redis fails or is slow: the key manager is asked instead, until Redis answers again. "+adviceFor(err), "times", n, "error", err)
+	now, advice := r.now(), adviceFor(err)
+	told := r.told.Load()
+	if told != nil && told.advice == advice || r.outages.tell(now) == 0 {
+		return
+	}
+	next := &outage{since: now, advice: advice}
+	if told != nil {
+		next.since = told.since
+	}
+	if r.told.CompareAndSwap(told, next) {
+		r.log.Warn("Redis fails or is slow: the key manager is asked instead, until Redis answers again. "+advice, "error", err)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 // fails it tries again; revocations, which need no object, go on meanwhile.
 func (s *Service) hydrate(ctx context.Context) {
 	var cursor keymanager.Position
+	failing := false
 	for ctx.Err() == nil {
 		v := s.events.view(cursor)
 		items, to, ok := v.items, v.head, true
@@ -30,11 +31,15 @@ func (s *Service) hydrate(ctx context.Context) {
 		if err == nil && ok {
 			changes, err = s.load(ctx, items)
 		}
+		if failed := err != nil; failed != failing && ctx.Err() == nil {
+			if failing = failed; failed {
+				s.opts.Logger.Error("the catalog cannot be read: gateways are not told of its changes", "error", err)
+			} else {
+				s.opts.Logger.Info("the catalog can be read again")
+			}
+		}
 		switch {
 		case err != nil:
-			if ctx.Err() == nil {
-				s.opts.Logger.Error("the catalog cannot be read: gateways are not told of its changes", "error", err)
-			}
 			s.pause(ctx, s.opts.Poll)
 			continue
 		case !ok: // streams read the log from where they are, or take a snapshot

@@ -55,6 +55,7 @@ type Client struct {
 	resolved  chan struct{}               // closed when every name was looked up once
 	lookUp    chan struct{}               // asks for it now
 	last      map[target][]netip.Addr     // of resolve alone: what names meant
+	lost      map[target]bool             // of resolve alone: names that cannot be looked up, of which the log was told
 
 	home atomic.Pointer[endpoint] // of the stream that was opened last
 
@@ -90,7 +91,7 @@ func NewClient(o ClientOptions) (*Client, error) {
 	if err := checkTLS(o); err != nil {
 		return nil, err
 	}
-	c := &Client{opts: o, resolved: make(chan struct{}), lookUp: make(chan struct{}, 1), last: map[target][]netip.Addr{}, avoid: map[method]*endpoint{}}
+	c := &Client{opts: o, resolved: make(chan struct{}), lookUp: make(chan struct{}, 1), last: map[target][]netip.Addr{}, lost: map[target]bool{}, avoid: map[method]*endpoint{}}
 	for _, t := range o.Targets {
 		parsed, err := parseTarget(t, o.TLS == nil)
 		if err != nil {

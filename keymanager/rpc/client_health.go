@@ -129,10 +129,15 @@ func (c *Client) addresses(t target) []netip.Addr {
 	defer cancel()
 	found, err := c.opts.Resolve(ctx, t.host)
 	if err != nil || len(found) == 0 {
-		if c.ctx.Err() == nil {
+		if c.ctx.Err() == nil && !c.lost[t] {
+			c.lost[t] = true
 			c.opts.Logger.Warn("the name of a key manager cannot be looked up", "name", t.host, "error", err)
 		}
 		return c.last[t]
+	}
+	if c.lost[t] {
+		delete(c.lost, t)
+		c.opts.Logger.Info("the name of a key manager can be looked up again", "name", t.host)
 	}
 	var out []netip.Addr
 	for _, a := range found {

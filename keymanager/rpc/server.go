@@ -135,7 +135,9 @@ func (s *Server) run(ctx context.Context, m method, f func(caller) error) (err e
 	}()
 	c, err := s.identify(ctx, m)
 	if err != nil {
-		s.opts.Logger.WarnContext(ctx, "a call was refused", "method", string(m), "error", err)
+		if n := s.figures.of[m].refused.tell(time.Now()); n > 0 {
+			s.opts.Logger.WarnContext(ctx, "a call was refused", "method", string(m), "calls", n, "error", err)
+		}
 		return err
 	}
 	if err := ctx.Err(); err != nil { // nobody waits for the answer any more
@@ -143,7 +145,9 @@ func (s *Server) run(ctx context.Context, m method, f func(caller) error) (err e
 	}
 	err = f(c)
 	if err != nil && keymanager.KindOf(err) == keymanager.KindInternal && ctx.Err() == nil {
-		s.opts.Logger.ErrorContext(ctx, "a call failed", "method", string(m), "error", err)
+		if n := s.figures.of[m].failed.tell(time.Now()); n > 0 {
+			s.opts.Logger.ErrorContext(ctx, "a call failed", "method", string(m), "calls", n, "error", err)
+		}
 	}
 	return err
 }
