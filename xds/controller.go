@@ -16,19 +16,27 @@ const (
 )
 
 // follow keeps the groups on the catalog until ctx ends: it resumes where it
-// was, starts again from a snapshot after a gap, and keeps trying.
+// was, starts again from a snapshot after a gap, and keeps trying. The log is
+// told when it breaks off and when it goes on, not of each try.
 func (s *Server) follow(ctx context.Context) error {
 	var cursor keymanager.Cursor
-	pause := firstPause
+	pause, failing := firstPause, false
 	for ctx.Err() == nil {
 		err := s.opts.Catalog.Watch(ctx, cursor.Start(), []keymanager.CatalogKind{keymanager.CatalogAPI}, func(c keymanager.Change) error {
 			pause = firstPause
+			if failing {
+				failing = false
+				s.opts.Logger.Info("the catalog is followed again")
+			}
 			return s.receive(&cursor, c)
 		})
 		if ctx.Err() != nil {
 			break
 		}
-		s.opts.Logger.Warn("the catalog cannot be followed; Envoys keep what they have", "error", err, "again_in", pause)
+		if !failing {
+			failing = true
+			s.opts.Logger.Warn("the catalog cannot be followed; Envoys keep what they have", "error", err)
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
