@@ -32,18 +32,25 @@ func counted(t *testing.T, f *httpFigures) map[string]float64 {
 // Requests are counted by endpoint and class of the answer, whatever a client
 // asks for, and the writer below can still be told of deadlines.
 func TestHTTPFigures(t *testing.T) {
+	answers := func(statuses ...int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			for _, status := range statuses {
+				w.WriteHeader(status)
+			}
+		}
+	}
 	for _, tt := range []struct {
 		path, endpoint, status string
 		answer                 http.HandlerFunc
 	}{
 		{"/oauth2/token", "token", "2xx", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(nil) }},
-		{"/oauth2/token", "token", "4xx", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }},
-		{"/oauth2/revoke", "revoke", "2xx", func(http.ResponseWriter, *http.Request) {}},
-		{"/oauth2/introspect", "introspect", "5xx", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }},
-		{"/api/validate", "validate", "2xx", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(103); w.WriteHeader(200) }},
-		{"/api/v1/explain", "explain", "2xx", func(http.ResponseWriter, *http.Request) {}},
-		{"/api/v1/organizations/default/apis", "management", "3xx", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) }},
-		{"/oauth2/token/x", "other", "4xx", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }},
+		{"/oauth2/token", "token", "4xx", answers(401)},
+		{"/oauth2/revoke", "revoke", "2xx", answers()},
+		{"/oauth2/introspect", "introspect", "5xx", answers(503)},
+		{"/api/validate", "validate", "2xx", answers(103, 200)},
+		{"/api/v1/explain", "explain", "2xx", answers()},
+		{"/api/v1/organizations/default/apis", "management", "3xx", answers(304)},
+		{"/oauth2/token/x", "other", "4xx", answers(404)},
 		{"/oauth2/token", "token", "5xx", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
 	} {
 		f := newHTTPFigures()
