@@ -63,6 +63,16 @@ func TestRightToACertificateIsLost(t *testing.T) {
 			w.g.step()
 			p.hear() // and has not answered
 		}, map[string]string{"y": "acme"}, "no", false},
+		{"before it is accepted, after one that still may", func(w *world, p *peer) {
+			w.put(secureAPI("own", "127.0.0.1:9", "y"))
+			w.settle()
+			w.put(secureAPI("own", "127.0.0.1:9", "x"))
+			w.g.step()
+			p.hear()
+			p.answerAll(clusters, secrets)
+			w.g.step()
+			p.hear() // its routes, and has not answered
+		}, map[string]string{"y": "acme"}, `certificate "x"`, false},
 		{"of a newer one that is refused", func(w *world, _ *peer) {
 			w.put(secureAPI("own", "127.0.0.1:9", "z")) // nobody may use it
 			w.settle()

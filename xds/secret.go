@@ -152,10 +152,11 @@ func (g *group) entitled(p *plan) *plan {
 // when its cluster is warm.
 func (g *group) evict(dirty map[*segment]bool) (out []move) {
 	for _, mb := range g.members {
-		mb.good = g.entitled(mb.good) // nothing falls back to it
 		if g.entitled(mb.live) == mb.live {
+			mb.good = g.entitled(mb.good) // nothing falls back to it
 			continue
 		}
+		mb.good = nil // an older one would be a wrong guess too, and its cluster would stay
 		if mb.want == mb.live {
 			mb.want = nil
 		}
