@@ -79,11 +79,16 @@ func (s *Server) catchUp(ctx context.Context, r *Request) (*apis.API, Reason) {
 	return nil, unknownAPI
 }
 
-// ask gets the facts about the credential and lets them decide. Facts that a
-// revocation has outdated are asked for again, once.
+// mostQuestions is how often the key manager is asked at most about one request. While it
+// answers, an event may come that outdates the answer, and another one while it
+// answers again.
+const mostQuestions = 5
+
+// ask gets the facts about the credential and lets them decide. Facts that an
+// event has outdated are asked for again.
 func (s *Server) ask(ctx context.Context, r *Request, d *Decision, validator keymanager.Validator) {
 	q := keymanager.Query{Credential: d.Credential, API: d.API.ID}
-	for range 2 {
+	for try := 1; ; try++ {
 		begun := s.now()
 		v, err := validator.Validate(ctx, q)
 		now := s.now()
@@ -98,7 +103,7 @@ func (s *Server) ask(ctx context.Context, r *Request, d *Decision, validator key
 		}
 		s.contact.sees(v.Head, s.revoked.Position())
 		since := s.revoked.Check(v, q.API)
-		if since == revoked.Stale && q.Since == (keymanager.Position{}) {
+		if since == revoked.Stale && try < mostQuestions {
 			q.Since = s.revoked.Newer(v)
 			continue
 		}

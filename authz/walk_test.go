@@ -206,6 +206,34 @@ func TestVerdictReadBeforeTheEvent(t *testing.T) {
 	}
 }
 
+// TestOneEventAfterAnother: each answer of the key manager is outdated by an event
+// that comes while it answers. It is asked until it was quicker, but not for ever.
+func TestOneEventAfterAnother(t *testing.T) {
+	for events, want := range map[int]seen{
+		1: {status: 200}, 2: {status: 200}, 4: {status: 200},
+		5: {503, "900900", "outdated", true}, 100: {503, "900900", "outdated", true},
+	} {
+		r := newRig(t, nil).run(t)
+		v := r.grant(nil)
+		before, n := r.km.Head(), 0
+		r.km.OnValidate(func(_ context.Context, q keymanager.Query) (*keymanager.Verdict, error) {
+			if n > 0 && !q.Since.Reached(before) {
+				t.Errorf("question %d is content with %v, and %v has made that outdated", n+1, q.Since, before)
+			}
+			now := *v
+			now.Head = r.km.Head()
+			if n++; n <= events {
+				before = r.km.Stale(keymanager.Stale{Application: "app-1"})
+				r.settle(t, before)
+			}
+			return &now, nil
+		})
+		if got := see(t, r.check(t, call{path: envoyPath + "/items", headers: withToken})); got != want || n != min(events+1, mostQuestions) {
+			t.Errorf("%d events: %+v after %d questions, want %+v", events, got, n, want)
+		}
+	}
+}
+
 // TestKeysOfTheTagDiffer: what authz takes for ours and the key manager does
 // not is refused, though such a verdict has no place in the log.
 func TestKeysOfTheTagDiffer(t *testing.T) {
