@@ -52,10 +52,10 @@ type world struct {
 	lines  int    // that a process may log of one cause in ten seconds
 }
 
-// fewLines is how many lines of one cause a process may log in ten seconds: one
-// or two for each fault, of which the quickest come every second, and not one
-// for each call, which would be hundreds.
-const fewLines = 30
+// fewLines is how many lines with one message a process may log in ten seconds:
+// one for each cause, which is the message, what it is about (a stream, one of
+// two key managers) and the error.
+const fewLines = 10
 
 func newWorld(t *testing.T, settings map[string][]string) *world {
 	t.Helper()
