@@ -3,9 +3,10 @@ package cache
 import (
 	"hash/maphash"
 	"reflect"
+	"runtime"
+	"sync"
 	"time"
-
-	lru "github.com/hashicorp/golang-lru/v2"
+	"weak"
 
 	"tollgate/keymanager"
 )
@@ -20,16 +21,16 @@ type entry struct {
 }
 
 // grants makes verdicts share equal Grants: all tokens of one application, API
-// and scope set have the same one. It is bounded; a grant that fell out is no
-// longer shared with new verdicts, and lives as long as those that have it.
+// and scope set have the same one. It keeps none: a grant that no verdict has any
+// more goes.
 type grants struct {
 	seed   maphash.Seed
-	byHash *lru.Cache[uint64, *keymanager.Grant]
+	mu     sync.Mutex
+	byHash map[uint64]weak.Pointer[keymanager.Grant]
 }
 
-func newGrants(size int) (*grants, error) {
-	byHash, err := lru.New[uint64, *keymanager.Grant](size)
-	return &grants{maphash.MakeSeed(), byHash}, err
+func newGrants() *grants {
+	return &grants{seed: maphash.MakeSeed(), byHash: map[uint64]weak.Pointer[keymanager.Grant]{}}
 }
 
 // share returns an equal grant that others have, or g. The hash only finds a
@@ -39,11 +40,30 @@ func (s *grants) share(g *keymanager.Grant) *keymanager.Grant {
 		return nil
 	}
 	h := s.hash(g)
-	if have, ok := s.byHash.Get(h); ok && (have == g || reflect.DeepEqual(have, g)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if have := s.byHash[h].Value(); have != nil && (have == g || reflect.DeepEqual(have, g)) {
 		return have
 	}
-	s.byHash.Add(h, g)
+	s.byHash[h] = weak.Make(g)
+	runtime.AddCleanup(g, s.forget, h)
 	return g
+}
+
+// forget drops what stands under a hash, if it is gone: another grant may have
+// taken its place.
+func (s *grants) forget(h uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byHash[h].Value() == nil {
+		delete(s.byHash, h)
+	}
+}
+
+func (s *grants) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.byHash)
 }
 
 func (s *grants) hash(g *keymanager.Grant) uint64 {

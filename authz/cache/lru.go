@@ -21,7 +21,6 @@ const (
 	DefaultNegativeTTL  = 10 * time.Second
 
 	shards     = 16
-	maxGrants  = 65_536
 	minPerPart = 16
 )
 
@@ -66,7 +65,7 @@ func NewLRU(o LRUOptions) (*LRU, error) {
 	if o.Size < 0 || o.TTL < 0 || o.NegativeSize < 0 || o.NegativeTTL < 0 {
 		return nil, errors.New("cache: sizes and lives of an LRU must not be negative")
 	}
-	c := &LRU{next: o.Next, now: o.Now, started: o.Now(), ttl: cmp.Or(o.TTL, DefaultTTL), negTTL: cmp.Or(o.NegativeTTL, DefaultNegativeTTL)}
+	c := &LRU{next: o.Next, now: o.Now, started: o.Now(), ttl: cmp.Or(o.TTL, DefaultTTL), negTTL: cmp.Or(o.NegativeTTL, DefaultNegativeTTL), grants: newGrants()}
 	var err error
 	size := max(cmp.Or(o.Size, DefaultSize)/shards, minPerPart)
 	for i := range c.active {
@@ -77,8 +76,7 @@ func NewLRU(o LRUOptions) (*LRU, error) {
 	if c.negative[0].entries, err = lru.New[Key, *entry](cmp.Or(o.NegativeSize, DefaultNegativeSize)); err != nil {
 		return nil, err
 	}
-	c.grants, err = newGrants(min(maxGrants, size*shards))
-	return c, err
+	return c, nil
 }
 
 // Validate implements keymanager.Validator.
@@ -155,7 +153,7 @@ func (c *LRU) Probe() {
 		c.active[i].entries.Contains(Key{})
 	}
 	c.negative[0].entries.Contains(Key{})
-	c.grants.byHash.Contains(0)
+	c.grants.len()
 }
 
 // Len returns the number of remembered verdicts of live credentials, and of

@@ -70,10 +70,7 @@ func live() uint64 {
 }
 
 func TestEqualGrantsAreShared(t *testing.T) {
-	s, err := newGrants(10)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := newGrants()
 	a := s.share(grantFor(1))
 	if s.share(grantFor(1)) != a {
 		t.Error("equal grants are not shared")
@@ -106,6 +103,25 @@ func TestEqualGrantsAreShared(t *testing.T) {
 		if s.share(g) != g {
 			t.Errorf("change %d: two different grants became one", i)
 		}
+	}
+}
+
+// TestGrantsGo: what no verdict has any more takes no memory, and what one has is
+// still shared.
+func TestGrantsGo(t *testing.T) {
+	s := newGrants()
+	kept := s.share(grantFor(0))
+	for i := range 1000 {
+		s.share(grantFor(i))
+	}
+	for deadline := time.Now().Add(30 * time.Second); s.len() > 1; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d grants are remembered, want the one that is used", s.len())
+		}
+		runtime.GC() // its clean-ups run some time after it
+	}
+	if s.share(grantFor(0)) != kept {
+		t.Error("a grant that is used is no longer shared")
 	}
 }
 
