@@ -271,10 +271,6 @@ func (l *changeLog) confirmed() uint64 {
 	return low
 }
 
-// reportFailureEvery is how often the log is told that no report is taken: they
-// are made every second, for each group.
-const reportFailureEvery = 10 * time.Second
-
 // report tells Gateways on every change and at least each second.
 func (s *Server) report(ctx context.Context) error {
 	if s.opts.Gateways == nil {
@@ -283,14 +279,13 @@ func (s *Server) report(ctx context.Context) error {
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	var told time.Time // when the log was last told of a failure
+	var failures keymanager.Occasionally // they are made every second, for each group
 	for {
 		for _, g := range s.groups {
 			s.metrics.phase(g.Name, s.phase(g))
 		}
 		for _, g := range s.groups {
-			if err := s.opts.Gateways.Report(ctx, s.stateOf(g)); err != nil && ctx.Err() == nil && (told.IsZero() || s.opts.Now().Sub(told) >= reportFailureEvery) {
-				told = s.opts.Now()
+			if err := s.opts.Gateways.Report(ctx, s.stateOf(g)); err != nil && ctx.Err() == nil && failures.Tell(s.opts.Now()) > 0 {
 				s.opts.Logger.Warn("the key manager does not take the report", "group", g.Name, "error", err)
 			}
 		}

@@ -23,12 +23,11 @@ func (g *group) quarantine(mb *member, k kind, name, node, reason string) {
 	mb.tries++
 	mb.retrying = false
 	g.rejected[mb.id], g.verdicts = mb, true
-	attrs := []any{"group", g.Name, "api", mb.id, "type", k.String(), "name", name, "node", node, "reason", reason}
+	message := "API rejected; its last accepted routes stay"
 	if mb.want == nil {
-		g.opts.Logger.Warn("API rejected; it has no routes", attrs...)
-		return
+		message = "API rejected; it has no routes"
 	}
-	g.opts.Logger.Warn("API rejected; its last accepted routes stay", attrs...)
+	g.opts.Logger.Warn(message, "group", g.Name, "api", mb.id, "type", k.String(), "name", name, "node", node, "reason", reason)
 }
 
 // accept takes what Envoys have put into use: where a later refusal falls back

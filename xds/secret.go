@@ -124,7 +124,7 @@ func (g *group) takeCertificates(c *certificates) (again []*keymanager.API) {
 		if mb.doc == nil {
 			continue
 		}
-		if mb.bad != nil || g.entitled(mb.want) == nil && mb.want != nil {
+		if mb.bad != nil || g.entitled(mb.want) != mb.want {
 			again = append(again, mb.doc)
 		}
 	}

@@ -62,9 +62,9 @@ type Redis struct {
 	breaker  breaker
 	writes   chan redisWrite
 	plain    sync.Pool // of *[2048]byte
-	damage   occasionally
-	unstored occasionally
-	outages  occasionally
+	damage   keymanager.Occasionally
+	unstored keymanager.Occasionally
+	outages  keymanager.Occasionally
 	told     atomic.Pointer[outage] // the one that is going on; nil = none, or nobody was told
 	figures  *redisFigures
 }
@@ -205,7 +205,7 @@ func readValue(ctx context.Context, c redis.Cmdable, name string) *redis.StringC
 
 // damaged tells of a value that is of no use.
 func (r *Redis) damaged() {
-	if n := r.damage.tell(r.now()); n > 0 {
+	if n := r.damage.Tell(r.now()); n > 0 {
 		r.log.Warn("a value in Redis is damaged, or not sealed with our Redis key: it counts as a miss. "+
 			"Check who may write there, and that all gateways have the same key file", "values", n)
 	}

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -133,7 +132,7 @@ type outage struct {
 func (r *Redis) opened(err error) {
 	now, advice := r.now(), adviceFor(err)
 	told := r.told.Load()
-	if told != nil && told.advice == advice || r.outages.tell(now) == 0 {
+	if told != nil && told.advice == advice || r.outages.Tell(now) == 0 {
 		return
 	}
 	next := &outage{since: now, advice: advice}
@@ -161,24 +160,3 @@ func isTimeout(err error) bool {
 }
 
 func wrongType(err error) bool { return strings.HasPrefix(err.Error(), "WRONGTYPE") }
-
-// occasionally lets something be told at most once in ten seconds.
-type occasionally struct {
-	mu    sync.Mutex
-	since uint64 // how often it happened since it was told
-	told  time.Time
-}
-
-// tell counts, and returns how often it happened since it was last told, or 0
-// when it is too early to tell.
-func (o *occasionally) tell(now time.Time) uint64 {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.since++
-	if d := now.Sub(o.told); d >= 0 && d < 10*time.Second {
-		return 0
-	}
-	n := o.since
-	o.since, o.told = 0, now
-	return n
-}

@@ -77,7 +77,7 @@ type Server struct {
 	endpoints []endpoint
 	document  []byte // the metadata
 	failures  *failures
-	faults    faultLog
+	faults    keymanager.Occasionally // lines of the log
 	revoking  revoking
 }
 

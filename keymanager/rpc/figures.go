@@ -3,7 +3,6 @@ package rpc
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -64,29 +63,7 @@ type figure struct {
 	seconds prometheus.Observer // nil: of a stream, which lasts
 	open    prometheus.Gauge    // nil: of a call
 
-	refused, failed occasionally // lines of the log
-}
-
-// occasionally lets something be told at most once in ten seconds: who may not
-// call calls again, thousands of times a second.
-type occasionally struct {
-	mu    sync.Mutex
-	since int // how often it happened since it was told
-	told  time.Time
-}
-
-// tell counts, and returns how often it happened since it was last told, or 0
-// when it is too early to tell.
-func (o *occasionally) tell(now time.Time) int {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.since++
-	if now.Sub(o.told) < 10*time.Second {
-		return 0
-	}
-	n := o.since
-	o.since, o.told = 0, now
-	return n
+	refused, failed keymanager.Occasionally // lines of the log
 }
 
 func newFigures() *figures {

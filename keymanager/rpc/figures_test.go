@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -64,22 +63,6 @@ func TestFigures(t *testing.T) {
 	})
 	if diff := cmp.Diff(map[string]float64{"requests Validate error": 1, "seconds Validate": 1, "requests Watch ok": 1}, gathered(t, s)); diff != "" {
 		t.Errorf("in the end (-want +got):\n%s", diff)
-	}
-}
-
-// What goes wrong with each call is told once, and then how often it was.
-func TestOccasionally(t *testing.T) {
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	var o occasionally
-	var told []int
-	for range 25_000 { // a call each millisecond
-		if n := o.tell(now); n > 0 {
-			told = append(told, n)
-		}
-		now = now.Add(time.Millisecond)
-	}
-	if diff := cmp.Diff([]int{1, 10_000, 10_000}, told); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -135,7 +135,7 @@ func (s *Server) run(ctx context.Context, m method, f func(caller) error) (err e
 	}()
 	c, err := s.identify(ctx, m)
 	if err != nil {
-		if n := s.figures.of[m].refused.tell(time.Now()); n > 0 {
+		if n := s.figures.of[m].refused.Tell(time.Now()); n > 0 {
 			s.opts.Logger.WarnContext(ctx, "a call was refused", "method", string(m), "calls", n, "error", err)
 		}
 		return err
@@ -145,7 +145,7 @@ func (s *Server) run(ctx context.Context, m method, f func(caller) error) (err e
 	}
 	err = f(c)
 	if err != nil && keymanager.KindOf(err) == keymanager.KindInternal && ctx.Err() == nil {
-		if n := s.figures.of[m].failed.tell(time.Now()); n > 0 {
+		if n := s.figures.of[m].failed.Tell(time.Now()); n > 0 {
 			s.opts.Logger.ErrorContext(ctx, "a call failed", "method", string(m), "calls", n, "error", err)
 		}
 	}
