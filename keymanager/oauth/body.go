@@ -36,8 +36,9 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (string, *answ
 		if n == len(buf) {
 			a := bodyTooLarge
 			// The server leaves the sender of more a moment to read the answer before
-			// it cuts the connection. It knows of the limit from this reader alone.
-			if _, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxDiscard)); err != nil {
+			// it cuts the connection. It knows of the limit from this reader alone,
+			// which tells nobody but the server's own writer.
+			if _, err := io.Copy(io.Discard, http.MaxBytesReader(unwrapped(w), r.Body, maxDiscard)); err != nil {
 				hangUp()
 				a.hangUp = true
 			}
@@ -53,6 +54,17 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (string, *answ
 			a := bodyNotRead()
 			return "", &a
 		}
+	}
+}
+
+// unwrapped returns the writer below those that the server's user put around it.
+func unwrapped(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		outer, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return w
+		}
+		w = outer.Unwrap()
 	}
 }
 
