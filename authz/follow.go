@@ -25,8 +25,8 @@ const (
 	reportTimeout = time.Second
 )
 
-// Run follows the catalog and the revocations, reports to the key manager, and
-// watches over decisions, until ctx ends. It opens broken streams again. When
+// Run follows the catalog and the revocations, reports to the key manager,
+// watches over decisions, and tidies up, until ctx ends. It opens broken streams again. When
 // decisions hang it returns ErrHung at once, without waiting for anything that
 // may hang too.
 func (s *Server) Run(ctx context.Context) error {
@@ -60,6 +60,10 @@ func (s *Server) followAll(ctx context.Context) error {
 	})
 	g.Go(func() error {
 		s.report(ctx)
+		return nil
+	})
+	g.Go(func() error {
+		s.replies.run(ctx)
 		return nil
 	})
 	err := g.Wait()
