@@ -279,13 +279,12 @@ func (s *Server) report(ctx context.Context) error {
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	var failures keymanager.Occasionally // they are made every second, for each group
 	for {
 		for _, g := range s.groups {
 			s.metrics.phase(g.Name, s.phase(g))
 		}
 		for _, g := range s.groups {
-			if err := s.opts.Gateways.Report(ctx, s.stateOf(g)); err != nil && ctx.Err() == nil && failures.Tell(s.opts.Now()) > 0 {
+			if err := s.opts.Gateways.Report(ctx, s.stateOf(g)); err != nil && ctx.Err() == nil {
 				s.opts.Logger.Warn("the key manager does not take the report", "group", g.Name, "error", err)
 			}
 		}

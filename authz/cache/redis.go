@@ -61,10 +61,10 @@ type Redis struct {
 	lanes    *lanes      // nil with a cluster
 	breaker  breaker
 	writes   chan redisWrite
-	plain    sync.Pool // of *[2048]byte
-	damage   keymanager.Occasionally
-	unstored keymanager.Occasionally
-	outages  keymanager.Occasionally
+	plain    sync.Pool    // of *[2048]byte
+	damage   occasionally // lines of the log; the metrics count
+	unstored occasionally
+	outages  occasionally
 	told     atomic.Pointer[outage] // the one that is going on; nil = none, or nobody was told
 	figures  *redisFigures
 }
@@ -205,9 +205,9 @@ func readValue(ctx context.Context, c redis.Cmdable, name string) *redis.StringC
 
 // damaged tells of a value that is of no use.
 func (r *Redis) damaged() {
-	if n := r.damage.Tell(r.now()); n > 0 {
-		r.log.Warn("a value in Redis is damaged, or not sealed with our Redis key: it counts as a miss. "+
-			"Check who may write there, and that all gateways have the same key file", "values", n)
+	if r.damage.due(r.now()) {
+		r.log.Warn("a value in Redis is damaged, or not sealed with our Redis key: it counts as a miss. " +
+			"Check who may write there, and that all gateways have the same key file")
 	}
 }
 

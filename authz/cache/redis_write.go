@@ -108,8 +108,8 @@ func (r *Redis) writeBatch(ctx context.Context, batch []redisWrite) {
 	if !errors.As(err, &refused) {
 		return
 	}
-	if n := r.unstored.Tell(r.now()); n > 0 {
-		r.log.Warn("Redis did not take a verdict: decisions go on, and the key manager is asked more often. "+adviceFor(err), "times", n, "error", err)
+	if r.unstored.due(r.now()) {
+		r.log.Warn("Redis did not take a verdict: decisions go on, and the key manager is asked more often. "+adviceFor(err), "error", err)
 	}
 }
 

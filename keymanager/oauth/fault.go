@@ -9,9 +9,7 @@ func (s *Server) unavailable(r *http.Request, err error) answer {
 		s.o.Logger.DebugContext(r.Context(), "request given up", "error", err)
 		return s.outOfService()
 	}
-	if n := s.faults.Tell(s.o.Now()); n > 0 {
-		s.o.Logger.ErrorContext(r.Context(), "request could not be served", "path", r.URL.Path, "error", err, "not_logged_before", n-1)
-	}
+	s.o.Logger.ErrorContext(r.Context(), "request could not be served", "path", r.URL.Path, "error", err)
 	return s.outOfService()
 }
 

@@ -67,7 +67,8 @@ type Options struct {
 	Confirm func(context.Context, keymanager.Position) error
 	// Now is the clock; the system's if nil.
 	Now func() time.Time
-	// Logger is told of refused clients, revocations and faults; nil discards.
+	// Logger is told of every refused client, revocation and fault, each time: it
+	// is for the Logger to leave out what it was just told. nil discards.
 	Logger *slog.Logger
 }
 
@@ -77,7 +78,6 @@ type Server struct {
 	endpoints []endpoint
 	document  []byte // the metadata
 	failures  *failures
-	faults    keymanager.Occasionally // lines of the log
 	revoking  revoking
 }
 

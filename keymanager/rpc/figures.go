@@ -62,8 +62,6 @@ type figure struct {
 	ended   [results]prometheus.Counter
 	seconds prometheus.Observer // nil: of a stream, which lasts
 	open    prometheus.Gauge    // nil: of a call
-
-	refused, failed keymanager.Occasionally // lines of the log
 }
 
 func newFigures() *figures {

@@ -29,7 +29,9 @@ type ServerOptions struct {
 	// TrustDomain is that of the callers' certificates. Without it callers with
 	// TLS are refused.
 	TrustDomain string
-	Logger      *slog.Logger // nil: no log
+	// Logger is told each time what goes wrong: it is for the Logger to leave out
+	// what it was just told. nil: no log.
+	Logger *slog.Logger
 	// StreamAge is how long a stream lasts before the caller is asked to choose
 	// a key manager again, so that a fleet spreads anew over those that came
 	// back; a quarter more or less at random. 0 = 5 min.
@@ -135,9 +137,7 @@ func (s *Server) run(ctx context.Context, m method, f func(caller) error) (err e
 	}()
 	c, err := s.identify(ctx, m)
 	if err != nil {
-		if n := s.figures.of[m].refused.Tell(time.Now()); n > 0 {
-			s.opts.Logger.WarnContext(ctx, "a call was refused", "method", string(m), "calls", n, "error", err)
-		}
+		s.opts.Logger.WarnContext(ctx, "a call was refused", "method", string(m), "error", err)
 		return err
 	}
 	if err := ctx.Err(); err != nil { // nobody waits for the answer any more
@@ -145,9 +145,7 @@ func (s *Server) run(ctx context.Context, m method, f func(caller) error) (err e
 	}
 	err = f(c)
 	if err != nil && keymanager.KindOf(err) == keymanager.KindInternal && ctx.Err() == nil {
-		if n := s.figures.of[m].failed.Tell(time.Now()); n > 0 {
-			s.opts.Logger.ErrorContext(ctx, "a call failed", "method", string(m), "calls", n, "error", err)
-		}
+		s.opts.Logger.ErrorContext(ctx, "a call failed", "method", string(m), "error", err)
 	}
 	return err
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // TestPostgresTellsDamage: what the server says of its own data is an error
-// that does not pass, and one line for many.
+// that does not pass, and is told.
 func TestPostgresTellsDamage(t *testing.T) {
 	var text bytes.Buffer
 	d := openPostgres(t, storetest.Postgres(t), db.PostgresOptions{Logger: slog.New(slog.NewTextHandler(&text, nil))})
@@ -22,7 +22,7 @@ func TestPostgresTellsDamage(t *testing.T) {
 	for _, c := range []struct {
 		code string
 		told int
-	}{{"22012", 0}, {"XX000", 0}, {"XX001", 1}, {"XX002", 1}, {"XX001", 1}} {
+	}{{"22012", 0}, {"XX000", 0}, {"XX001", 1}, {"XX002", 2}, {"22012", 2}} {
 		if err := d.QueryRow(t.Context(), "SELECT fail($1)", c.code).Scan(new(int)); err == nil {
 			t.Errorf("%s is no error", c.code)
 		}

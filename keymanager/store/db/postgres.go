@@ -58,7 +58,6 @@ type postgres struct {
 	gate    *gate
 	down    atomic.Bool   // the last statement that ended found no database
 	up      chan struct{} // it is back
-	said    atomic.Int64  // when damage was last told, in Unix nanoseconds
 }
 
 // Postgres opens the database at dsn (a URL or "key=value ..." text of libpq).
@@ -164,23 +163,10 @@ func (p *postgres) noted(err error) error {
 		default:
 		}
 	}
-	if damaged(err) {
-		p.tellDamage(err)
+	if damaged(err) { // somebody has to look, since nothing here mends it
+		p.log.Error("the database finds its data damaged: what stands there is not served; restore it from a backup", "error", err)
 	}
 	return err
-}
-
-// tellDamageEvery is how often damage is told that many statements meet.
-const tellDamageEvery = 10 * time.Second
-
-// tellDamage has somebody look, since nothing here mends it.
-func (p *postgres) tellDamage(err error) {
-	now, last := time.Now(), p.said.Load()
-	if since := now.Sub(time.Unix(0, last)); since < 0 || since >= tellDamageEvery {
-		if p.said.CompareAndSwap(last, now.UnixNano()) {
-			p.log.Error("the database finds its data damaged: what stands there is not served; restore it from a backup", "error", err)
-		}
-	}
 }
 
 func (p *postgres) Exec(ctx context.Context, query string, args ...any) (int64, error) {
