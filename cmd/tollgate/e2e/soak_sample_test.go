@@ -3,9 +3,9 @@
 package e2e
 
 import (
-	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"os"
@@ -26,11 +26,12 @@ type soakPoint struct {
 }
 
 const (
-	soakRSS        = iota // MB
-	soakFDs               // open descriptors; of Redis its clients, of PostgreSQL its connections
-	soakGoroutines        // of Envoy: threads
-	soakHeap              // MB in use; of PostgreSQL the size of the database, of Redis used_memory
-	soakRows              // of PostgreSQL: access tokens; of Redis: keys
+	soakRSS         = iota // MB
+	soakFDs                // open descriptors; of Redis its clients, of PostgreSQL its connections
+	soakConnections        // of Envoy: how many of them are those of callers and back ends
+	soakGoroutines         // of Envoy: threads
+	soakHeap               // MB live at the last collection, of Envoy allocated; of PostgreSQL the size of the database, of Redis used_memory
+	soakRows               // of PostgreSQL: access tokens; of Redis: keys
 	soakMeasures
 )
 
@@ -107,13 +108,26 @@ func (m *sampler) sample(ctx context.Context) {
 		}
 		p.measures[soakRSS] = field(string(status), "VmRSS:") / 1024
 		p.measures[soakFDs] = float64(len(fds))
+		path := "/metrics"
 		if strings.HasPrefix(n.Name, "envoy") {
-			p.measures[soakGoroutines] = field(string(status), "Threads:")
-		} else if text := m.get(ctx, "http://"+n.Ops+"/metrics"); text == "" {
+			path = "/stats?filter=^server.(memory_allocated|total_connections)$|upstream_cx_active$"
+		}
+		text := m.get(ctx, "http://"+n.Ops+path)
+		if text == "" {
 			continue // it is starting
-		} else {
+		}
+		if path == "/metrics" {
 			p.measures[soakGoroutines] = field(text, "go_goroutines ")
-			p.measures[soakHeap] = field(text, "go_memstats_heap_inuse_bytes ") / 1e6
+			p.measures[soakHeap] = field(text, "go_gc_heap_live_bytes ") / 1e6
+		} else {
+			p.measures[soakGoroutines] = field(string(status), "Threads:")
+			p.measures[soakHeap] = field(text, "server.memory_allocated:") / 1e6
+			p.measures[soakConnections] = field(text, "server.total_connections:")
+			for line := range strings.Lines(text) {
+				if name, _, _ := strings.Cut(line, " "); strings.HasSuffix(name, "upstream_cx_active:") {
+					p.measures[soakConnections] += field(line, name)
+				}
+			}
 		}
 		m.points[n.Name] = append(m.points[n.Name], p)
 	}
@@ -171,13 +185,11 @@ func (m *sampler) get(ctx context.Context, url string) string {
 		return ""
 	}
 	defer func() { _ = res.Body.Close() }()
-	var b strings.Builder
-	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
-		if strings.HasPrefix(lines.Text(), "go_") {
-			b.WriteString(lines.Text() + "\n")
-		}
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		return ""
 	}
-	return b.String()
+	return string(text)
 }
 
 // field finds the number behind a name at the begin of a line.
@@ -193,15 +205,24 @@ func field(text, name string) float64 {
 	return 0
 }
 
+// measure returns one of the figures of a sample.
+func measure(of int) func(soakPoint) float64 {
+	return func(p soakPoint) float64 { return p.measures[of] }
+}
+
+// ownDescriptors are those that are not the connections of callers and back ends,
+// whose number comes and goes with the load.
+func ownDescriptors(p soakPoint) float64 { return p.measures[soakFDs] - p.measures[soakConnections] }
+
 // trend is a robust line through samples: the median of the slopes of all pairs
 // (Theil and Sen), per ten minutes, and the median of the values.
-func trend(points []soakPoint, measure int) (slope, median float64) {
+func trend(points []soakPoint, value func(soakPoint) float64) (slope, median float64) {
 	var slopes, values []float64
-	for i := range points {
-		values = append(values, points[i].measures[measure])
-		for j := range i {
-			if dt := (points[i].at - points[j].at).Minutes(); dt > 0 {
-				slopes = append(slopes, (points[i].measures[measure]-points[j].measures[measure])/dt*10)
+	for i, a := range points {
+		values = append(values, value(a))
+		for _, b := range points[:i] {
+			if dt := (a.at - b.at).Minutes(); dt > 0 {
+				slopes = append(slopes, (value(a)-value(b))/dt*10)
 			}
 		}
 	}
