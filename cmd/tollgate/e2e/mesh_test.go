@@ -214,6 +214,30 @@ func patchEnvoyGateway(t *testing.T, config object, api string) {
 	}
 }
 
+// addLaterRoute adds a route as a later version might write it: as that of the
+// API, for those who ask for it, and with one more word in the context.
+func addLaterRoute(t *testing.T, config object) {
+	t.Helper()
+	routes := at(t, config, "static_resources", "listeners", 0, "default_filter_chain", "filters", 0, "typed_config", "route_config", "virtual_hosts", 0).(object)
+	list := routes["routes"].([]any)
+	raw, err := json.Marshal(list[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(raw)
+	const context = `"context_extensions":{`
+	if strings.Count(text, context) != 1 {
+		t.Fatalf("no context in %s", text)
+	}
+	var later object
+	if err := json.Unmarshal([]byte(strings.Replace(text, context, context+`"not_known_yet":"x",`, 1)), &later); err != nil {
+		t.Fatal(err)
+	}
+	later["name"] = "later"
+	at(t, later, "match").(object)["headers"] = []any{object{"name": "x-later", "present_match": true}}
+	routes["routes"] = append([]any{later}, list...)
+}
+
 // A mesh with the patches of deploy/envoy asks our authz as it must, and
 // refuses what it must.
 func TestMeshes(t *testing.T) {
@@ -247,6 +271,7 @@ func TestMeshes(t *testing.T) {
 			t.Fatal(err)
 		}
 		mesh.patch(t, config, api.ID)
+		addLaterRoute(t, config)
 		raw, err := json.Marshal(config)
 		if err != nil {
 			t.Fatal(err)
@@ -278,6 +303,8 @@ func TestMeshes(t *testing.T) {
 				"a token":                    {"/pets/1.0.0/pets", []string{"Authorization", "Bearer " + tok}, 200, 503},
 				"no token":                   {"/pets/1.0.0/pets", nil, 401, 503},
 				"a bad token":                {"/pets/1.0.0/pets", []string{"Authorization", "Bearer x" + tok}, 401, 503},
+				"a context of later":         {"/pets/1.0.0/pets", []string{"Authorization", "Bearer " + tok, "X-Later", "1"}, 200, 503},
+				"no token, of later":         {"/pets/1.0.0/pets", []string{"X-Later", "1"}, 401, 503},
 				"a route without the API":    {"/forgotten/x", []string{"Authorization", "Bearer " + tok}, 503, 503},
 				"the API by another path":    {"/forgotten/../pets/1.0.0/pets", []string{"Authorization", "Bearer " + tok}, 200, 503},
 				"an escaped slash":           {"/pets/1.0.0%2Fpets", []string{"Authorization", "Bearer " + tok}, 400, 400},
