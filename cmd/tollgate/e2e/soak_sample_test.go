@@ -214,6 +214,32 @@ func measure(of int) func(soakPoint) float64 {
 // whose number comes and goes with the load.
 func ownDescriptors(p soakPoint) float64 { return p.measures[soakFDs] - p.measures[soakConnections] }
 
+// withoutConnections replaces goroutines by how many there would be with as many
+// descriptors as there are on average. A connection of gRPC has four of them, and
+// with how many clients a process has at the moment goes the line through all
+// samples; a leak of connections shows in the descriptors.
+func withoutConnections(points []soakPoint) []soakPoint {
+	n := float64(len(points))
+	var fds, goroutines, both, squares float64
+	for _, p := range points {
+		fds += p.measures[soakFDs] / n
+		goroutines += p.measures[soakGoroutines] / n
+	}
+	for _, p := range points {
+		d := p.measures[soakFDs] - fds
+		both += d * (p.measures[soakGoroutines] - goroutines)
+		squares += d * d
+	}
+	if squares == 0 {
+		return points
+	}
+	out := slices.Clone(points)
+	for i := range out {
+		out[i].measures[soakGoroutines] -= both / squares * (out[i].measures[soakFDs] - fds)
+	}
+	return out
+}
+
 // trend is a robust line through samples: the median of the slopes of all pairs
 // (Theil and Sen), per ten minutes, and the median of the values.
 func trend(points []soakPoint, value func(soakPoint) float64) (slope, median float64) {
