@@ -22,6 +22,7 @@ const (
 
 	shards     = 16
 	minPerPart = 16
+	tidied     = 10 * time.Second // how often what has expired goes
 )
 
 // LRUOptions of NewLRU. Now and Next are required; zero sizes and lives are the
@@ -141,6 +142,43 @@ func (c *LRU) put(s *shard, key *Key, v *keymanager.Verdict) *keymanager.Verdict
 		other.entries.Remove(*key)
 	}
 	return &e.verdict
+}
+
+// Run lets go of what has expired until ctx ends, so that the cache is as large
+// as what is in use, and not as it was in the busiest hour.
+func (c *LRU) Run(ctx context.Context) error {
+	tick := time.NewTicker(tidied)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			c.tidy()
+		}
+	}
+}
+
+func (c *LRU) tidy() {
+	now := c.now().Sub(c.started)
+	for i := range c.active {
+		c.active[i].tidy(now)
+	}
+	c.negative[0].tidy(now)
+}
+
+// tidy takes from the end of what was not used for the longest time, up to the
+// first that has not expired: that holds up those before it for no more than its
+// life, and nobody ever waits for a walk through millions. A verdict that is
+// renewed meanwhile may go too, which costs its next reader a question.
+func (s *shard) tidy(now time.Duration) {
+	for {
+		key, e, found := s.entries.GetOldest()
+		if !found || now < e.until {
+			return
+		}
+		s.entries.Remove(key)
+	}
 }
 
 // newer reports whether a was read after b in the same epoch.

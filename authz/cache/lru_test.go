@@ -201,3 +201,40 @@ func TestJitter(t *testing.T) {
 		t.Errorf("lives from %s to %s, want 9 to 11 minutes", shortest, longest)
 	}
 }
+
+// TestLRULetsGo: what has expired goes, also when there is room for it.
+func TestLRULetsGo(t *testing.T) {
+	c := newClock()
+	next := &validator{}
+	l := newLRU(t, next, c, nil)
+	ask := func(prefix string, n int, v *keymanager.Verdict) {
+		t.Helper()
+		next.f = func(context.Context, keymanager.Query) (*keymanager.Verdict, error) { return v, nil }
+		for i := range n {
+			if _, err := l.Validate(t.Context(), query(fmt.Sprint(prefix, i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	check := func(when string, active, refused int) {
+		t.Helper()
+		l.tidy()
+		if a, n := l.Len(); a != active || n != refused {
+			t.Errorf("%s: %d and %d refusals, want %d and %d", when, a, n, active, refused)
+		}
+	}
+	live := func(life time.Duration) *keymanager.Verdict {
+		return &keymanager.Verdict{Reason: keymanager.ReasonActive, Head: position(1), Grant: &keymanager.Grant{ConsumerKey: "ck"}, ExpiresAt: c.Now().Add(life)}
+	}
+	ask("long", 5, live(10*time.Minute))
+	ask("short", 500, live(time.Minute))
+	ask("none", 300, &keymanager.Verdict{Reason: keymanager.ReasonNoSuchCredential, Head: position(1)})
+	check("at first", 505, 300)
+	c.advance(12 * time.Second)
+	check("when the refusals have expired", 505, 0)
+	c.advance(time.Minute)
+	ask("long", 5, live(10*time.Minute)) // in use
+	check("when the short ones have expired", 5, 0)
+	c.advance(10 * time.Minute)
+	check("when all have expired", 0, 0)
+}

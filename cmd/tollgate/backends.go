@@ -83,6 +83,7 @@ func (d *daemon) verdicts(keyManager keymanager.Validator) (cached, uncached key
 	if err != nil {
 		return nil, nil, err
 	}
+	d.background = append(d.background, task{"cache", lru.Run})
 	return lru, limited, errors.Join(d.metrics.Register(flight), d.metrics.Register(lru))
 }
 
