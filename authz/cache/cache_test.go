@@ -13,9 +13,11 @@ import (
 	"tollgate/keymanager"
 )
 
-// Toxics of toxiproxy outlive a connection that ends while they write to it.
+// Toxics of toxiproxy outlive a connection that ends while they write to it, and
+// the client of a Redis that is away looks for it for another second.
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"),
 		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*ToxicStub).Run"),
 		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2.(*ToxicLink).read"),
 		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2.(*ToxicLink).write"))

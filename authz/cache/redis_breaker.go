@@ -132,7 +132,7 @@ type outage struct {
 func (r *Redis) opened(err error) {
 	now, advice := r.now(), adviceFor(err)
 	told := r.told.Load()
-	if told != nil && told.advice == advice || !r.outages.due(now) {
+	if told == nil && !r.outages.due(now) || told != nil && told.advice == advice {
 		return
 	}
 	next := &outage{since: now, advice: advice}

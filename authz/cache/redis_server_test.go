@@ -27,7 +27,7 @@ func TestRedisAccess(t *testing.T) {
 	}{
 		"as documented":         {func(*RedisServer) {}, ""},
 		"without TLS":           {func(s *RedisServer) { s.TLS = nil }, saysAway},
-		"a server nobody knows": {func(s *RedisServer) { s.TLS.RootCAs = nil }, "certificate signed by unknown authority"},
+		"a server nobody knows": {func(s *RedisServer) { s.TLS.RootCAs = nil }, "Check the certificates"},
 		"a wrong password":      {func(s *RedisServer) { s.Password = "guess" }, "Check the user name and the password"},
 		"nobody":                {func(s *RedisServer) { s.Username, s.Password = "", "" }, "Check the user name and the password"},
 		"a user without rights": {func(s *RedisServer) { s.Username = "blind" }, "lacks a right"},

@@ -128,6 +128,8 @@ func adviceFor(err error) string {
 		return "Redis cannot save its data: switch persistence off, it only holds a cache"
 	case strings.HasPrefix(text, "MOVED"), strings.HasPrefix(text, "ASK"), strings.HasPrefix(text, "CLUSTERDOWN"):
 		return "This is a cluster: set the mode to cluster, and see that every slot has a master"
+	case strings.Contains(text, "tls: "), strings.Contains(text, "x509: "):
+		return "Check the certificates: that of Redis has to be of a CA in redis.tls, and names where it is called"
 	default:
 		return "Check that Redis runs and can be reached from here"
 	}
