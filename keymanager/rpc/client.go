@@ -120,7 +120,8 @@ func (c *Client) Close() error {
 }
 
 // Validate implements keymanager.Validator. When a key manager does not answer
-// in time, or cannot, another one is asked, once.
+// in time, or cannot, another one is asked; and if that one cannot either, a first
+// that was only slow is asked again.
 func (c *Client) Validate(ctx context.Context, q keymanager.Query) (*keymanager.Verdict, error) {
 	m, err := queryTo(q)
 	if err != nil {
@@ -153,7 +154,7 @@ func ask[R any](ctx context.Context, c *Client, first *endpoint, call func(conte
 			return none, err
 		}
 	}
-	answer, failed := try(ctx, c, e, call)
+	answer, failed := try(ctx, c, e, c.share(ctx), call)
 	if failed.err == nil {
 		return answer, nil
 	}
@@ -163,8 +164,19 @@ func ask[R any](ctx context.Context, c *Client, first *endpoint, call func(conte
 			if other.unwell.Load() {
 				other.wake(ctx)
 			}
-			if answer, failed = try(ctx, c, other, call); failed.err == nil {
+			// Who is the only one left has all the time that is left.
+			limit := time.Duration(0)
+			slow := errors.Is(failed.err, context.DeadlineExceeded)
+			if slow {
+				limit = c.share(ctx)
+			}
+			if answer, failed = try(ctx, c, other, limit, call); failed.err == nil {
 				return answer, nil
+			}
+			if slow && failed.elsewhere && ctx.Err() == nil {
+				if answer, failed = try(ctx, c, e, 0, call); failed.err == nil {
+					return answer, nil
+				}
 			}
 		}
 	}
@@ -174,14 +186,23 @@ func ask[R any](ctx context.Context, c *Client, first *endpoint, call func(conte
 	return none, failed.err
 }
 
-// try asks one key manager. If there are others it has not all of the time.
-func try[R any](ctx context.Context, c *Client, e *endpoint, call func(context.Context, *endpoint) (R, error)) (answer R, _ failure) {
+// share is how much of the time of a call one key manager may take: if there are
+// others, not all of it, which is 0.
+func (c *Client) share(ctx context.Context) time.Duration {
+	if len(c.all()) == 1 {
+		return 0
+	}
+	limit := c.opts.TryTimeout
+	if end, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(end)/2)
+	}
+	return max(limit, 1)
+}
+
+// try asks one key manager, for no longer than a limit, 0 for none.
+func try[R any](ctx context.Context, c *Client, e *endpoint, limit time.Duration, call func(context.Context, *endpoint) (R, error)) (answer R, _ failure) {
 	own := ctx
-	if len(c.all()) > 1 {
-		limit := c.opts.TryTimeout
-		if end, ok := ctx.Deadline(); ok {
-			limit = min(limit, time.Until(end)/2)
-		}
+	if limit > 0 {
 		var cancel context.CancelFunc
 		own, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()

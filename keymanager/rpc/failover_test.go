@@ -157,6 +157,33 @@ func TestOneAfterTheOther(t *testing.T) {
 	}
 }
 
+// TestSlowAndAlone: a key manager gets all the time that is left when the other
+// one turns out to be gone, before or after it.
+func TestSlowAndAlone(t *testing.T) {
+	p := newPair(t)
+	second := rig.NewWire(t, p.targets[1])
+	c := dial(t, rpc.ClientOptions{Targets: []string{p.targets[0], second.Address()}, TryTimeout: 100 * time.Millisecond})
+	two := asked(p.two)
+	eventually(t, "both are asked", func() bool { return ask(t, c) == nil && asked(p.two) > two })
+	second.Cut()
+	for range 5 {
+		var calls atomic.Int64
+		p.one.OnValidate(func(ctx context.Context, _ keymanager.Query) (*keymanager.Verdict, error) {
+			if calls.Add(1) == 1 { // a share of the time is over before it answers
+				select {
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				case <-time.After(300 * time.Millisecond):
+				}
+			}
+			return keymanagertest.ActiveVerdict(1, time.Now()), nil
+		})
+		if err := ask(t, c); err != nil {
+			t.Fatalf("after %d questions: %v", calls.Load(), err)
+		}
+	}
+}
+
 // TestOneAloneFails: an error says "not known", soon, and all is well again by
 // itself.
 func TestOneAloneFails(t *testing.T) {

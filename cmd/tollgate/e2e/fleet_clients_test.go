@@ -115,7 +115,7 @@ func (u *users) round(k int, gateway string) error {
 	}
 	u.w.Secret(issued.AccessToken)
 	if a, err := u.call(gateway, issued.AccessToken); a.Status != http.StatusOK {
-		return fmt.Errorf("a new token at %s: %d %s %w", gateway, a.Status, a.Code(), err)
+		return u.unexpected("a new token", gateway, a, err)
 	}
 	if _, err := u.post(k+1, "/oauth2/revoke", url.Values{"token": {issued.AccessToken}}); err != nil {
 		return err
@@ -126,9 +126,26 @@ func (u *users) round(k int, gateway string) error {
 			return nil
 		}
 		if a.Status != http.StatusOK || time.Now().After(deadline) {
-			return fmt.Errorf("a revoked token at %s: %d %s %w", gateway, a.Status, a.Code(), err)
+			return u.unexpected("a revoked token", gateway, a, err)
 		}
 	}
+}
+
+// unexpected says what came instead, with what the logs say of that request.
+func (u *users) unexpected(what, gateway string, a rig.Answer, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s at %s: %w", what, gateway, err)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s at %s: %d %s", what, gateway, a.Status, a.Code())
+	if id := a.Header.Get("X-Request-Id"); id != "" {
+		for line := range strings.Lines(u.w.AllLogs()) {
+			if strings.Contains(line, id) {
+				b.WriteString("\n" + line)
+			}
+		}
+	}
+	return errors.New(b.String())
 }
 
 // call asks for the items of the shop.
