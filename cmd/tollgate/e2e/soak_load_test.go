@@ -7,7 +7,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
+	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -95,9 +99,24 @@ func (l *soakLoad) ready() {
 	}
 }
 
+// stolen returns the processor time that the host of this virtual machine has
+// given to others while something was to be done here, for each processor.
+func stolen() time.Duration {
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(stat)) // "cpu", then user, nice, system, idle, iowait, irq, softirq, steal in 1/100 s
+	if len(fields) < 9 {
+		return 0
+	}
+	n, _ := strconv.Atoi(fields[8])
+	return time.Duration(n) * 10 * time.Millisecond / time.Duration(runtime.NumCPU())
+}
+
 // knee raises the rate until calls pile up, are not answered, or the driver
-// cannot keep up; the last rate that was borne. A step is tried twice: the
-// machine may be busy with other things. The limit is where waiting begins: not
+// cannot keep up; the last rate that was borne. A step is tried twice, and more
+// often when the host gave the processors to others meanwhile. The limit is where waiting begins: not
 // all of the processors may be gone before anything is restarted.
 func (l *soakLoad) knee() int {
 	const steps, limit = 12, 25 * time.Millisecond
@@ -105,10 +124,14 @@ func (l *soakLoad) knee() int {
 	best := 0
 	for rate := 100; rate < 10_000; rate = rate * 13 / 10 {
 		ok := false
-		for range 2 {
+		for tries, all := 0, 0; tries < 2 && all < 8; all++ {
+			before := stolen()
 			l.start(rate)
 			time.Sleep(step)
 			l.stop()
+			if stolen()-before < step/20 {
+				tries++
+			}
 			l.mu.Lock()
 			w := l.window
 			l.window = &soakWindow{}

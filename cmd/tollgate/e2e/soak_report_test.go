@@ -64,11 +64,12 @@ func (r *soakReport) write(t testing.TB, s *soak, l *soakLoad, w *soakTokens, m 
 	row("wrong answers", thousands(wrong), verdict(wrong == 0))
 	row("undecided (503 or no answer) where a restart or a busy machine explains it", fmt.Sprintf("%s: %s", thousands(excused), list(l.excused)), "")
 	row("undecided where nothing allows it", thousands(loose), verdict(loose == 0))
-	stolen := time.Duration(0)
+	starved := time.Duration(0)
 	for _, f := range s.starved {
-		stolen += f.to.Sub(f.from)
+		starved += f.to.Sub(f.from)
 	}
-	row("the load generator itself waited more than 50 ms for a processor", fmt.Sprintf("%s times, %v in all", thousands(len(s.starved)), stolen.Round(time.Second)), "")
+	row("the load generator itself waited more than 50 ms for a processor", fmt.Sprintf("%s times, %v in all", thousands(len(s.starved)), starved.Round(time.Second)), "")
+	row("processor time that the host of the machine gave to others", fmt.Sprintf("%.1f %%", 100*(stolen()-s.stolen).Seconds()/time.Since(s.began).Seconds()), "")
 	row("restarts", list(s.lives), "")
 	row("changes of APIs and subscriptions", thousands(int(w.changes.Load())), verdict(w.changes.Load() > int64(s.minutes.Seconds()/2)))
 	row("tokens issued, revoked", thousands(int(w.issued.Load()))+", "+thousands(int(w.ended.Load())), verdict(w.ended.Load() > int64(3*s.minutes.Seconds())))

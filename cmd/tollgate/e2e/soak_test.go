@@ -63,6 +63,7 @@ type soak struct {
 	t       testing.TB
 	minutes time.Duration
 	began   time.Time
+	stolen  time.Duration // processor time taken by the host before it began
 	report  soakReport
 
 	mu      sync.Mutex
@@ -110,7 +111,7 @@ func TestSoak(t *testing.T) {
 	load := newSoakLoad(s, world)
 	load.ready()
 
-	s.began, s.report.busy[0] = time.Now(), loadAverages()
+	s.began, s.stolen, s.report.busy[0] = time.Now(), stolen(), loadAverages()
 	samples := newSampler(s)
 	world.churn.Store(true)
 	knee := load.knee()
