@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +44,9 @@ const (
 	// answerTime is how much longer than the server the client waits: where the
 	// server can end a statement, its connection lives on.
 	answerTime = time.Second
+	// spareTime is how long a connection that a busy moment needed stays when nobody
+	// uses it: half an hour, as pgx has it, is a pool that only grows.
+	spareTime = 2 * time.Minute
 	// dialTimeout bounds one attempt to reach the server.
 	dialTimeout = 3 * time.Second
 	// Of migrations, which may have to wait for running transactions.
@@ -94,6 +98,9 @@ func postgresConfig(dsn string, o *PostgresOptions) (*pgxpool.Config, error) {
 		return nil, errors.New("the address of the database cannot be read: want postgres://user@host:port/database or key=value pairs")
 	}
 	config.MaxConns = int32(min(o.MaxConns, 1<<15))
+	if !strings.Contains(dsn, "pool_max_conn_idle_time") {
+		config.MaxConnIdleTime = spareTime
+	}
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = DefaultTimeout
 	}
