@@ -26,9 +26,9 @@ const (
 )
 
 // Run follows the catalog and the revocations, reports to the key manager,
-// watches over decisions, and tidies up, until ctx ends. It opens broken streams again. When
-// decisions hang it returns ErrHung at once, without waiting for anything that
-// may hang too.
+// watches over decisions, and tidies up, until ctx ends. It opens broken streams
+// again. When decisions hang it returns ErrHung at once, without waiting for
+// anything that may hang too.
 func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -22,7 +22,6 @@ const (
 
 	shards     = 16
 	minPerPart = 16
-	tidied     = 10 * time.Second // how often what has expired goes
 )
 
 // LRUOptions of NewLRU. Now and Next are required; zero sizes and lives are the
@@ -144,22 +143,9 @@ func (c *LRU) put(s *shard, key *Key, v *keymanager.Verdict) *keymanager.Verdict
 	return &e.verdict
 }
 
-// Run lets go of what has expired until ctx ends, so that the cache is as large
-// as what is in use, and not as it was in the busiest hour.
-func (c *LRU) Run(ctx context.Context) error {
-	tick := time.NewTicker(tidied)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			c.tidy()
-		}
-	}
-}
-
-func (c *LRU) tidy() {
+// Tidy lets go of what has expired. Called every now and then, it keeps the cache
+// as large as what is in use, and not as it was in the busiest hour.
+func (c *LRU) Tidy() {
 	now := c.now().Sub(c.started)
 	for i := range c.active {
 		c.active[i].tidy(now)

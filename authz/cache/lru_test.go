@@ -218,7 +218,7 @@ func TestLRULetsGo(t *testing.T) {
 	}
 	check := func(when string, active, refused int) {
 		t.Helper()
-		l.tidy()
+		l.Tidy()
 		if a, n := l.Len(); a != active || n != refused {
 			t.Errorf("%s: %d and %d refusals, want %d and %d", when, a, n, active, refused)
 		}

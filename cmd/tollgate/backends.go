@@ -47,6 +47,9 @@ func storeOptions(cfg *Config, log *slog.Logger) sqlstore.Options {
 	return sqlstore.Options{Logger: log, MaxConns: cfg.Store.MaxConnections}
 }
 
+// cacheTidied is how often verdicts that have expired go.
+const cacheTidied = 10 * time.Second
+
 // verdicts joins what stands between authz and the key manager, first asked
 // first:
 //
@@ -83,7 +86,9 @@ func (d *daemon) verdicts(keyManager keymanager.Validator) (cached, uncached key
 	if err != nil {
 		return nil, nil, err
 	}
-	d.background = append(d.background, task{"cache", lru.Run})
+	d.background = append(d.background, task{"cache", func(ctx context.Context) error {
+		return every(ctx, cacheTidied, func() error { lru.Tidy(); return nil })
+	}})
 	return lru, limited, errors.Join(d.metrics.Register(flight), d.metrics.Register(lru))
 }
 

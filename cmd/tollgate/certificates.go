@@ -102,24 +102,7 @@ func (c *certificates) read() (*identity, error) {
 // Run follows the files until ctx ends. What cannot be used leaves what is in
 // use as it is, and is said once.
 func (c *certificates) Run(ctx context.Context) error {
-	return everyReload(ctx, func() error { c.reload(); return nil })
-}
-
-// everyReload calls look as often as files are read again, until ctx ends or
-// look fails.
-func everyReload(ctx context.Context, look func() error) error {
-	tick := time.NewTicker(reloadEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			if err := look(); err != nil {
-				return err
-			}
-		}
-	}
+	return every(ctx, reloadEvery, func() error { c.reload(); return nil })
 }
 
 func (c *certificates) reload() {

@@ -61,7 +61,7 @@ func readGatewayCertificate(cfg CertificateConfig) (out xds.Certificate, err err
 // follow gives every change of the files to set, until ctx ends. A file that
 // cannot be read leaves its certificate as it is.
 func (g *gatewayCertificates) follow(ctx context.Context, set func(map[string]xds.Certificate) error) error {
-	return everyReload(ctx, func() error { g.reload(set); return nil })
+	return every(ctx, reloadEvery, func() error { g.reload(set); return nil })
 }
 
 func (g *gatewayCertificates) reload(set func(map[string]xds.Certificate) error) {

@@ -21,6 +21,22 @@ type task struct {
 	run  func(ctx context.Context) error
 }
 
+// every calls do once in a period, until ctx ends or do fails.
+func every(ctx context.Context, period time.Duration, do func() error) error {
+	tick := time.NewTicker(period)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := do(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
 // runStages runs the tasks of all stages at once, until ctx ends or one fails.
 // Then it ends them stage by stage, the last one first, and waits for each:
 // who is served ends before who serves. It returns what failed first.

@@ -98,7 +98,7 @@ const retireAfter = 10 * time.Second
 // followAuthorities connects anew when the file of the authorities has changed.
 func (k *keyManagers) followAuthorities(ctx context.Context) error {
 	used := k.d.identity.current.Load().roots
-	return everyReload(ctx, func() error {
+	return every(ctx, reloadEvery, func() error {
 		now := k.d.identity.current.Load().roots
 		if now.Equal(used) {
 			return nil

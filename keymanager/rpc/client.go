@@ -155,35 +155,29 @@ func ask[R any](ctx context.Context, c *Client, first *endpoint, call func(conte
 		}
 	}
 	answer, failed := try(ctx, c, e, c.share(ctx), call)
-	if failed.err == nil {
-		return answer, nil
-	}
 	if failed.elsewhere && ctx.Err() == nil {
-		other, err := c.pick(ctx, e)
-		if err == nil && other != e {
+		if other, err := c.pick(ctx, e); err == nil && other != e {
 			if other.unwell.Load() {
 				other.wake(ctx)
 			}
-			// Who is the only one left has all the time that is left.
-			limit := time.Duration(0)
-			slow := errors.Is(failed.err, context.DeadlineExceeded)
-			if slow {
-				limit = c.share(ctx)
+			slow, limit := errors.Is(failed.err, context.DeadlineExceeded), c.share(ctx)
+			if !slow {
+				limit = 0 // who is the only one left has all the time that is left
 			}
-			if answer, failed = try(ctx, c, other, limit, call); failed.err == nil {
-				return answer, nil
-			}
+			answer, failed = try(ctx, c, other, limit, call)
 			if slow && failed.elsewhere && ctx.Err() == nil {
-				if answer, failed = try(ctx, c, e, 0, call); failed.err == nil {
-					return answer, nil
-				}
+				answer, failed = try(ctx, c, e, 0, call)
 			}
 		}
 	}
-	if ctx.Err() != nil {
+	switch {
+	case failed.err == nil:
+		return answer, nil
+	case ctx.Err() != nil:
 		return none, ctx.Err()
+	default:
+		return none, failed.err
 	}
-	return none, failed.err
 }
 
 // share is how much of the time of a call one key manager may take: if there are

@@ -116,8 +116,9 @@ func stolen() time.Duration {
 
 // knee raises the rate until calls pile up, are not answered, or the driver
 // cannot keep up; the last rate that was borne. A step is tried twice, and more
-// often when the host gave the processors to others meanwhile. The limit is where waiting begins: not
-// all of the processors may be gone before anything is restarted.
+// often when the host gave the processors to others meanwhile. The limit is where
+// waiting begins: not all of the processors may be gone before anything is
+// restarted.
 func (l *soakLoad) knee() int {
 	const steps, limit = 12, 25 * time.Millisecond
 	step := min(soakRamp/steps, l.s.minutes/4/steps)

@@ -72,18 +72,7 @@ func newSampler(s *soak) *sampler {
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &sampler{s: s, cancel: cancel, points: map[string][]soakPoint{}}
 	m.tasks.Go(func() { s.starving(ctx) })
-	m.tasks.Go(func() {
-		tick := time.NewTicker(soakSample)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				m.sample(ctx)
-			}
-		}
-	})
+	m.tasks.Go(func() { every(ctx, soakSample, m.sample) })
 	return m
 }
 

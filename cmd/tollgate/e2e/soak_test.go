@@ -93,12 +93,10 @@ func TestSoak(t *testing.T) {
 		t.Fatalf("SOAK_MINUTES is %q: want 4 to 480", os.Getenv("SOAK_MINUTES"))
 	}
 	info := []string{"LOG_LEVEL=info"}
-	// So few that the first quarter fills them: what grows later is not the cache.
-	authz := []string{"LOG_LEVEL=info", "AUTHZ_CACHE_ENTRIES=4000"}
 	s := &soak{
 		t: t, minutes: time.Duration(minutes) * time.Minute, pids: map[string]int{}, born: map[string]time.Time{}, lives: map[string]int{},
 		Fleet: rig.NewFleet(t, map[string][]string{
-			"keymanager": {"LOG_LEVEL=info", "KEYMANAGER_TOKEN_LIFETIME=" + soakTokenLife.String()}, "xds": info, "authz": authz,
+			"keymanager": {"LOG_LEVEL=info", "KEYMANAGER_TOKEN_LIFETIME=" + soakTokenLife.String()}, "xds": info, "authz": info,
 		}),
 	}
 	backend(t, s.Production)

@@ -113,18 +113,21 @@ func (w *soakTokens) stop() { w.cancel(); w.tasks.Wait() }
 
 // every does something at a rate, one after another and a few at a time.
 func (w *soakTokens) every(ctx context.Context, period time.Duration, do func(context.Context)) {
-	w.tasks.Go(func() {
-		tick := time.NewTicker(period)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				do(ctx)
-			}
+	w.tasks.Go(func() { every(ctx, period, do) })
+}
+
+// every does something at a rate until ctx ends.
+func every(ctx context.Context, period time.Duration, do func(context.Context)) {
+	tick := time.NewTicker(period)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			do(ctx)
 		}
-	})
+	}
 }
 
 // send asks one key manager, and if it does not answer, the other.
