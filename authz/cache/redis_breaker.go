@@ -57,15 +57,15 @@ func (b *breaker) succeeded() {
 
 // failed reports whether this failure is the one that opened the breaker.
 func (b *breaker) failed(now time.Time) bool {
-	n := b.failures.Add(1)
-	if n == 1 {
-		b.first.Store(now.UnixNano())
+	n, at := b.failures.Add(1), now.UnixNano()
+	if n == 1 || at < b.first.Load() { // the clock was set back
+		b.first.Store(at)
 	}
 	select {
 	case b.wake <- struct{}{}:
 	default:
 	}
-	return n >= redisFailures && now.UnixNano()-b.first.Load() >= int64(b.span) && b.open.CompareAndSwap(false, true)
+	return n >= redisFailures && at-b.first.Load() >= int64(b.span) && b.open.CompareAndSwap(false, true)
 }
 
 // watch probes at the start, so that it is known whether there is a Redis

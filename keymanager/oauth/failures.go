@@ -60,10 +60,11 @@ func (f *failures) wait(client string, r *http.Request, now time.Time) time.Dura
 	return max(0, f.left(p, now))
 }
 
-// left is how much of the pair's window is left. A clock that was set back
-// does not make it longer than a window.
+// left is how much of the pair's window is left. One that begins later than now
+// began before the clock was set back, and begins now instead.
 func (f *failures) left(p *pair, now time.Time) time.Duration {
-	return min(f.window, time.Duration(p.since-now.UnixNano())+f.window)
+	p.since = min(p.since, now.UnixNano())
+	return time.Duration(p.since-now.UnixNano()) + f.window
 }
 
 // add counts a failure.

@@ -108,7 +108,7 @@ func TestWhatCounts(t *testing.T) {
 }
 
 // A clock that is set back neither frees nor locks out for longer than a
-// window.
+// window from then on.
 func TestFailuresAndTheClock(t *testing.T) {
 	r := newRig(t)
 	for range 10 {
@@ -118,6 +118,10 @@ func TestFailuresAndTheClock(t *testing.T) {
 	got := r.do(request{auth: []string{r.client.basic()}, body: ccBody})
 	if got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") != "60" {
 		t.Errorf("%d, Retry-After %s", got.status, got.header.Get("Retry-After"))
+	}
+	r.clock.advance(time.Minute)
+	if got := r.do(request{auth: []string{r.client.basic()}, body: ccBody}); got.status != http.StatusOK {
+		t.Errorf("a window after the clock was set back: %d", got.status)
 	}
 }
 

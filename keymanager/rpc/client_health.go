@@ -190,7 +190,8 @@ const (
 // key managers are replaced one right after the other.
 func (e *endpoint) wake(ctx context.Context) {
 	now, last := time.Now().UnixNano(), e.woken.Load()
-	if now-last >= int64(wakeEvery) && e.woken.CompareAndSwap(last, now) {
+	setBack := now < last // the clock
+	if (setBack || now-last >= int64(wakeEvery)) && e.woken.CompareAndSwap(last, now) {
 		e.conn.ResetConnectBackoff()
 		select {
 		case e.probe <- struct{}{}:
