@@ -24,48 +24,66 @@ type remembered struct {
 // rememberEvery is how often it is written down, if there is something new.
 const rememberEvery = 5 * time.Second
 
-// checkRemembered refuses a database that lives in the past. `migrate restored`
-// gives the log a new epoch, of which nothing is remembered.
+// readRemembered returns what is written down; nothing in a new folder.
+func readRemembered(path string) (last remembered, err error) {
+	if err = readPrivateJSON(path, &last); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return last, fmt.Errorf("how far the log was: %w; remove the file if the database was not restored from a backup", err)
+	}
+	return last, nil
+}
+
+// check refuses a database that lives in the past. `migrate restored` gives the
+// log a new epoch, of which nothing is remembered.
+func (r remembered) check(head keymanager.Position) error {
+	if head.Epoch.String() == r.Epoch && head.Seq < r.Seq {
+		return fmt.Errorf("the database is behind what it was: its log ends at event %d, and was at %d. If it was restored from a backup, "+
+			"or has lost transactions in a fail-over, run \"tollgate migrate restored\" before a key manager starts on it: "+
+			"what was revoked since would be honoured again", head.Seq, r.Seq)
+	}
+	return nil
+}
+
+// checkRemembered refuses a database that lives in the past.
 func checkRemembered(ctx context.Context, st store.Store, path string) error {
-	var last remembered
-	if err := readPrivateJSON(path, &last); errors.Is(err, fs.ErrNotExist) {
-		return nil // a new folder: there is nothing to compare with
-	} else if err != nil {
-		return fmt.Errorf("how far the log was: %w; remove the file if the database was not restored from a backup", err)
+	last, err := readRemembered(path)
+	if err != nil {
+		return err
 	}
 	head, err := st.Head(ctx)
 	if err != nil {
 		return err
 	}
-	if head.Epoch.String() == last.Epoch && head.Seq < last.Seq {
-		return fmt.Errorf("the database is behind what it was: its log ends at event %d, and was at %d. If it was restored from a backup, "+
-			"or has lost transactions in a fail-over, run \"tollgate migrate restored\" before a key manager starts on it: "+
-			"what was revoked since would be honoured again", head.Seq, last.Seq)
-	}
-	return nil
+	return last.check(head)
 }
 
-// remember writes down how far the log is, until ctx ends.
+// remember writes down how far the log is, until ctx ends. A database that is
+// suddenly in the past ends the process: whoever writes to it would give numbers
+// of events twice.
 func (d *daemon) remember(ctx context.Context) error {
 	path := d.state.Path(fileLog)
-	tick := time.NewTicker(rememberEvery)
-	defer tick.Stop()
-	var last keymanager.Position
+	last, err := readRemembered(path)
+	if err != nil {
+		return err
+	}
 	failing := false
-	for {
+	look := func() error {
 		head, err := d.store.Head(store.Patient(ctx))
-		if err == nil && head != last {
-			if err = writePrivateJSON(path, remembered{head.Epoch.String(), head.Seq}); err == nil {
-				last = head
+		now := remembered{head.Epoch.String(), head.Seq}
+		if err == nil && now != last {
+			if err := last.check(head); err != nil {
+				return err
+			}
+			if err = writePrivateJSON(path, now); err == nil {
+				last = now
 			} else if !failing {
 				d.log.Error("how far the log is cannot be written down: a database that is restored and not made safe would not be noticed", "error", err)
 			}
 			failing = err != nil
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+		return nil
 	}
+	if err := look(); err != nil {
+		return err
+	}
+	return every(ctx, rememberEvery, look)
 }

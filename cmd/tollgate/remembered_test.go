@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"os"
@@ -74,6 +75,17 @@ func TestRestoredDatabaseIsRefused(t *testing.T) {
 
 	restored := open(backup)
 	check("restored", restored, "tollgate migrate restored")
+	written, err := os.ReadFile(d.state.Path(fileLog))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.store = restored // as after a fail-over, while the process runs
+	if err := d.remember(ctx); err == nil || !strings.Contains(err.Error(), "tollgate migrate restored") {
+		t.Errorf("while it runs: %v", err)
+	}
+	if now, err := os.ReadFile(d.state.Path(fileLog)); err != nil || !bytes.Equal(now, written) {
+		t.Errorf("what was written down is %s, and was %s (%v)", now, written, err)
+	}
 	if _, err := restored.NewEpoch(ctx); err != nil {
 		t.Fatal(err)
 	}
