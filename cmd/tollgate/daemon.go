@@ -152,7 +152,7 @@ func (d *daemon) run(ctx context.Context, front []task, up func(context.Context)
 		}
 		return up(ctx)
 	}})
-	background := append([]task{{"ops", d.runOps}}, d.background...)
+	background := append([]task{{"ops", d.runOps}, {"sockets", d.keepSockets}}, d.background...)
 	d.ready.set(true)
 	ctx, cancel := d.draining(ctx)
 	defer cancel()

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net"
+	"time"
 )
 
 // listeners are the addresses of a process; nil for what it does not serve.
@@ -90,6 +91,25 @@ func listenAt(ctx context.Context, what, flag, address string) (net.Listener, er
 		return listenUnix(ctx, what, address)
 	}
 	return listenTCP(ctx, what, flag, address)
+}
+
+// keepSockets puts sockets back whose files somebody else has removed, as
+// cleaners of temporary folders do.
+func (d *daemon) keepSockets(ctx context.Context) error {
+	return every(ctx, time.Second, func() error {
+		for _, l := range d.all() {
+			s, ok := l.(*unixSocket)
+			if !ok {
+				continue
+			}
+			if again, err := s.restore(ctx); err != nil {
+				d.log.Error("the file of a socket was removed, and cannot be made again: nobody new can connect. Make its folder, or restart", "socket", s.path, "error", err)
+			} else if again {
+				d.log.Warn("the file of a socket was removed; it is there again. Keep what cleans up away from it", "socket", s.path)
+			}
+		}
+		return nil
+	})
 }
 
 func (d *daemon) tokenSocketPath() string {

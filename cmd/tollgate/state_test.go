@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -126,55 +125,5 @@ func TestListenTaken(t *testing.T) {
 	}
 	if holder := portHolder("1"); holder != "" {
 		t.Errorf("port 1 is held by %q", holder)
-	}
-}
-
-func TestListenUnix(t *testing.T) {
-	dir, err := os.MkdirTemp("/tmp", "tollgate-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	path := filepath.Join(dir, "s.sock")
-	first, err := listenUnix(t.Context(), "authz", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := listenUnix(t.Context(), "authz", path); err == nil || !strings.Contains(err.Error(), "another process answers") {
-		t.Errorf("a socket in use: %v", err)
-	}
-	_ = first.(*unixSocket).Listener.Close() // as after a kill: the file stays
-	if _, err := os.Lstat(path); err != nil {
-		t.Fatalf("the socket file is gone: %v", err)
-	}
-	second, err := listenUnix(t.Context(), "authz", path)
-	if err != nil {
-		t.Fatalf("a socket left over: %v", err)
-	}
-	conn, err := net.Dial("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = conn.Close()
-	_ = first.Close() // does not take the successor's socket away
-	if _, err := os.Lstat(path); err != nil {
-		t.Errorf("the second socket: %v", err)
-	}
-	_ = second.Close()
-	if _, err := os.Lstat(path); err == nil {
-		t.Error("the socket is left over")
-	}
-	file := filepath.Join(dir, "file")
-	if err := os.WriteFile(file, []byte("data"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := listenUnix(t.Context(), "authz", file); err == nil {
-		t.Error("a file was replaced by a socket")
-	}
-	if data, _ := os.ReadFile(file); !bytes.Equal(data, []byte("data")) {
-		t.Error("the file was changed")
-	}
-	if _, err := listenUnix(t.Context(), "authz", filepath.Join(dir, strings.Repeat("x", 120))); err == nil {
-		t.Error("a path that is too long")
 	}
 }

@@ -72,8 +72,8 @@ func (w *world) authzStopped(t *testing.T, load *rig.Load) {
 	load.NoneHangs(stopped, 10*time.Second, nil)
 }
 
-// socketRemoved: who is connected goes on; a new Envoy refuses until an authz
-// is started, and needs no start of its own then.
+// socketRemoved: who is connected goes on; authz puts its socket back, so that a
+// new Envoy finds it without a restart of authz.
 func (w *world) socketRemoved(t *testing.T, load *rig.Load) {
 	from := time.Now()
 	if err := os.Remove(w.Socket(0)); err != nil {
@@ -84,10 +84,8 @@ func (w *world) socketRemoved(t *testing.T, load *rig.Load) {
 	w.Envoys[0].Kill()
 	w.Envoys[0].Start()
 	w.Envoys[0].Ready()
-	w.at(t, w.Gateways[:1], shopItems, w.good, 503, "900900")
-	w.at(t, w.Gateways[:1], shopItems, w.dead, 503, "900900")
-	w.Authz[0].Restart()
 	w.at(t, w.Gateways[:1], shopItems, w.good, 200, "")
+	w.at(t, w.Gateways[:1], shopItems, w.dead, 401, "900901")
 }
 
 // authzOld: what an authz remembers from before it stood still is not what it
