@@ -40,7 +40,6 @@ func (s *Server) Remote(config *tls.Config) (*grpc.Server, error) {
 			// A peer that vanished without a word is noticed by this.
 			Time: 15 * time.Second, Timeout: 10 * time.Second,
 		}),
-		grpc.ConnectionTimeout(10*time.Second), // with the handshake
 	), nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
 	"tollgate/keymanager/peertest"
@@ -91,6 +92,46 @@ func TestRemoteCallers(t *testing.T) {
 	if n := r.server.record.strangers.value(); n != 2*6 {
 		t.Errorf("%d callers counted as refused, want 12", n)
 	}
+}
+
+// Envoys on other machines watch authz's health: from the drain on it says that
+// it serves no more, and still answers.
+func TestDrain(t *testing.T) {
+	r := newRig(t, nil).run(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	server := r.server.serverFor()
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(l) }()
+	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	must(t, err)
+	defer conn.Close()
+	health := func() healthpb.HealthCheckResponse_ServingStatus {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		h, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: serviceName})
+		must(t, err)
+		return h.GetStatus()
+	}
+	for deadline := time.Now().Add(30 * time.Second); health() != healthpb.HealthCheckResponse_SERVING; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("never serves")
+		}
+	}
+	r.server.Drain()
+	for range 3 { // also after it has looked at itself again
+		if got := health(); got != healthpb.HealthCheckResponse_NOT_SERVING {
+			t.Errorf("while it drains: %s", got)
+		}
+		r.server.setHealth(r.server.Ready() == nil)
+	}
+	m, err := authv3.NewAuthorizationClient(conn).Check(t.Context(), call{path: envoyPath + "/public"}.message())
+	must(t, err)
+	if m.GetStatus().GetCode() != int32(codes.OK) {
+		t.Errorf("while it drains a Check is answered %v", m)
+	}
+	server.Stop()
+	must(t, <-done)
 }
 
 func TestRemoteNeedsIdentities(t *testing.T) {

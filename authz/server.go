@@ -105,9 +105,10 @@ type Server struct {
 	replies replies
 	retries atomic.Uint32
 
-	health *health.Server
-	grpc   func() *grpc.Server
-	wake   chan struct{} // something changed that must be reported
+	health   *health.Server
+	draining atomic.Bool
+	grpc     func() *grpc.Server
+	wake     chan struct{} // something changed that must be reported
 }
 
 // New returns a server that has not loaded anything yet: until Run has, every
@@ -161,6 +162,7 @@ func (s *Server) serverFor(more ...grpc.ServerOption) *grpc.Server {
 		grpc.NumStreamWorkers(cmp.Or(o.StreamWorkers, DefaultStreamWorkers)),
 		grpc.MaxConcurrentStreams(cmp.Or(o.MaxConcurrentStreams, DefaultMaxConcurrentStreams)),
 		grpc.MaxRecvMsgSize(maxCheck),
+		grpc.ConnectionTimeout(10 * time.Second), // with the handshake: also who says nothing holds up the end
 		// Envoy pings every 15 s, also without a call; more eager pings would
 		// get it disconnected.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
@@ -170,9 +172,16 @@ func (s *Server) serverFor(more ...grpc.ServerOption) *grpc.Server {
 	return g
 }
 
+// Drain has grpc.health.v1 say NOT_SERVING from now on, so that Envoys on other
+// machines send their Checks elsewhere. Those that come are answered.
+func (s *Server) Drain() {
+	s.draining.Store(true)
+	s.setHealth(false)
+}
+
 func (s *Server) setHealth(ready bool) {
 	status := grpc_health_v1.HealthCheckResponse_NOT_SERVING
-	if ready {
+	if ready && !s.draining.Load() {
 		status = grpc_health_v1.HealthCheckResponse_SERVING
 	}
 	s.health.SetServingStatus("", status)

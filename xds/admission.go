@@ -144,12 +144,18 @@ func (s *Server) session(id int64) *session {
 	return s.streams[id]
 }
 
+// maxNodeName is how long the name of a node or of a group may be, in bytes.
+const maxNodeName = 256
+
 // admit checks who is calling: the node and the group of its certificate, a
 // group of ours, and an Envoy that is new enough to be safe. Nothing is sent
 // before.
 func (s *Server) admit(id int64, ses *session, n *corev3.Node) error {
 	if n.GetId() == "" {
 		return status.Error(codes.InvalidArgument, "the first request names no node")
+	}
+	if len(n.GetId()) > maxNodeName || len(n.GetCluster()) > maxNodeName {
+		return status.Errorf(codes.InvalidArgument, "the names of node and group are longer than %d bytes", maxNodeName)
 	}
 	if p := ses.peer; p == (keymanager.Peer{}) {
 		if !s.limits.allow("node/" + n.GetId()) {

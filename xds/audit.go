@@ -40,6 +40,7 @@ func newAudit(logger *slog.Logger, now func() time.Time) *audit {
 func (a *audit) refused(who identity, group, node string, err error) {
 	st := status.Convert(err)
 	now := a.now()
+	group, node = shorten(group), shorten(node) // the caller's words
 	a.mu.Lock()
 	key := who.String() + " " + node + " " + st.Code().String()
 	if len(a.seen) >= remembered {

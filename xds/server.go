@@ -82,7 +82,8 @@ func New(o Options) (*Server, error) {
 func ServerOptions(c *tls.Config) []grpc.ServerOption {
 	out := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
-		grpc.MaxRecvMsgSize(16 << 20), // a reconnect names every resource
+		grpc.ConnectionTimeout(10 * time.Second), // with the handshake: also who says nothing holds up the end
+		grpc.MaxRecvMsgSize(16 << 20),            // a reconnect names every resource
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.StaticStreamWindowSize(requestWindow),
 		grpc.StaticConnWindowSize(connWindow),

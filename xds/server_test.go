@@ -3,6 +3,8 @@ package xds
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -27,6 +30,8 @@ func TestStreamsThatAreRefused(t *testing.T) {
 	unknownGroup.Cluster = "elsewhere"
 	nameless := version(1, 40)
 	nameless.Id = ""
+	long := version(1, 40)
+	long.Id = strings.Repeat("n", 1<<20)
 	for _, tt := range []struct {
 		name string
 		node *corev3.Node
@@ -34,6 +39,7 @@ func TestStreamsThatAreRefused(t *testing.T) {
 		says string
 	}{
 		{"no node", nil, codes.InvalidArgument, "names no node"},
+		{"long id", long, codes.InvalidArgument, "longer than 256 bytes"},
 		{"no id", nameless, codes.InvalidArgument, "names no node"},
 		{"unknown group", unknownGroup, codes.NotFound, "elsewhere"},
 		{"old Envoy", version(1, 39), codes.FailedPrecondition, "1.39.0, want 1.40.0"},
@@ -58,6 +64,26 @@ func TestStreamsThatAreRefused(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// Who connects and says nothing is cut off, and does not hold up the end.
+func TestSilentConnection(t *testing.T) {
+	g := grpc.NewServer(ServerOptions(nil)...)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = g.Serve(l) }()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetReadDeadline(time.Now().Add(100 * time.Second)) // grpc's own is 120 s
+	if _, err := io.Copy(io.Discard, conn); err != nil {
+		t.Errorf("not cut off: %v", err)
+	}
+	g.Stop()
 }
 
 // An xds without a catalog must not answer: an empty answer would make Envoy

@@ -172,6 +172,9 @@ func (d *daemon) draining(ctx context.Context) (context.Context, context.CancelF
 			return
 		}
 		d.ready.set(false)
+		if d.authz != nil {
+			d.authz.Drain()
+		}
 		if wait := time.Duration(d.cfg.Ops.DrainWait); wait > 0 {
 			d.log.Info("stopping: not ready any more, and serving on for a moment", "drain_wait", wait)
 			select {
