@@ -1,6 +1,9 @@
 package xds
 
 import (
+	"cmp"
+	"slices"
+
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 )
 
@@ -102,7 +105,8 @@ func (l *changeLog) accept(k kind, it item) {
 }
 
 // acknowledgedBy returns the position up to which the Envoy has answered for
-// kind k, also by a refusal of a resource that stood alone.
+// kind k, also by a refusal of a resource that stood alone. The first of what
+// stands together is the oldest.
 func (l *changeLog) acknowledgedBy(st *stream, k kind) uint64 {
 	f := &st.feeds[k]
 	if k == secrets && !f.subscribed {
@@ -155,6 +159,8 @@ func (t *table) toSendAgain(items []item, sent uint64) []item {
 			out = append(out, it)
 		}
 	}
+	// Oldest first, as in any response: see acknowledgedBy.
+	slices.SortStableFunc(out, func(a, b item) int { return cmp.Compare(a.sent.seq, b.sent.seq) })
 	return out
 }
 

@@ -78,6 +78,33 @@ func TestRefusalIsHalved(t *testing.T) {
 	}
 }
 
+// What was refused with others is sent again, some of it with a newer content.
+// Until all of it has arrived the Envoy has not answered for it.
+func TestRefusalIsNotAnAnswerForTheRest(t *testing.T) {
+	l := testLog(t)
+	p := newPeer(l)
+	p.whole = true
+	p.connect(1)
+	p.settle()
+	l.update([]change{put(clusters, "a", "!"), put(clusters, "b", "x"), put(clusters, "c", "x")})
+	for p.receive() {
+	}
+	whole := l.seq
+	l.update([]change{put(clusters, "a", "y"), put(clusters, "c", "y")})
+	for p.receive() || len(p.answers) > 0 {
+		if len(p.answers) > 0 {
+			p.answer(0)
+		}
+		if low := l.acknowledged(clusters); low >= whole && p.has[clusters]["b"] == "" {
+			t.Errorf("%d acknowledged of %d, and b has not arrived", low, whole)
+		}
+	}
+	if len(p.has[clusters]) != 3 || l.acknowledged(clusters) != l.seq {
+		t.Errorf("%d clusters, %d of %d acknowledged", len(p.has[clusters]), l.acknowledged(clusters), l.seq)
+	}
+	p.disconnect()
+}
+
 // Envoy withholds its answers about clusters while one of them resolves its
 // name. What comes later goes out all the same.
 func TestSendsBeforeTheAnswer(t *testing.T) {
