@@ -148,6 +148,12 @@ func TestCertificatesFollowTheirFiles(t *testing.T) {
 	if !used(first) || strings.Count(log.String(), "the old one stays") != 1 {
 		t.Errorf("after a mismatch: %s", log.String())
 	}
+	if err := os.Remove(filepath.Join(f.dir, "..data")); err != nil {
+		t.Fatal(err)
+	}
+	if c.reload(); !used(first) || !strings.Contains(log.String(), "no such file") {
+		t.Errorf("after the files were removed: %s", log.String())
+	}
 	stranger := ca.Server("keymanager/km-1")
 	f.put(stranger.PEM, stranger.KeyPEM, ca.PEM)
 	if c.reload(); !used(first) || !strings.Contains(log.String(), "this process is xds/xds-1") {
