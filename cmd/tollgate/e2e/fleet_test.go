@@ -247,28 +247,45 @@ func TestFaultFleetStores(t *testing.T) {
 	w := newWorld(t, nil)
 	load := rig.StartLoad(t, 100, w.shots())
 	load.Flows(5, nil)
+	readOnly := func(is string) {
+		w.Postgres.Exec("ALTER SYSTEM SET default_transaction_read_only = " + is)
+		w.Postgres.Exec("SELECT pg_reload_conf()")
+	}
 	for _, fault := range []struct {
 		name       string
-		database   bool // without it no token is issued
+		reads      bool // from the database
+		writes     bool // without them no token is issued
 		hurt, heal func()
 	}{
-		{"Redis killed", false, w.Redis.Kill, func() { w.Redis.Restart() }},
-		{"Redis stopped", false, w.Redis.Stop, w.Redis.Cont},
-		{"PostgreSQL killed", true, w.Postgres.Kill, w.Postgres.Start},
-		{"PostgreSQL stopped", true, w.Postgres.Stop, w.Postgres.Continue},
+		{"Redis killed", true, true, w.Redis.Kill, func() { w.Redis.Restart() }},
+		{"Redis stopped", true, true, w.Redis.Stop, w.Redis.Cont},
+		{"PostgreSQL killed", false, false, w.Postgres.Kill, w.Postgres.Start},
+		{"PostgreSQL stopped", false, false, w.Postgres.Stop, w.Postgres.Continue},
+		{"F19 PostgreSQL read-only", true, false, func() { readOnly("on") }, func() { readOnly("off") }},
+		{"PostgreSQL killed, and a key manager restarted", false, false, func() {
+			w.Postgres.Kill()
+			w.KeyManagers[1].End()
+			w.KeyManagers[1].Start()
+			notReady(t, w.KeyManagers[1], "keymanager: ")
+		}, func() {
+			w.Postgres.Start()
+			w.KeyManagers[1].Ready()
+		}},
 	} {
 		t.Run(fault.name, func(t *testing.T) {
 			from := time.Now()
 			cold := w.Issue(t, w.client) // no gateway has seen it
 			fault.hurt()
 			load.Flows(10, hot)
-			if fault.database {
-				w.at(t, w.Gateways[:1], "/shop/1.0.0/items", cold, 503, "900900")
-				if err := noToken(w, t); err != nil {
-					t.Error(err)
-				}
-			} else {
+			if fault.writes {
 				w.issueAndRevoke(t, nil, w.Gateways)
+			} else {
+				rig.Eventually(t, "no token is issued", func() error { return noToken(w, t) })
+			}
+			if fault.reads {
+				w.everywhere(t, "/shop/1.0.0/items", cold, 200, "")
+			} else {
+				w.at(t, w.Gateways[:1], "/shop/1.0.0/items", cold, 503, "900900")
 			}
 			fault.heal()
 			w.everywhere(t, "/shop/1.0.0/items", cold, 200, "")
@@ -280,4 +297,7 @@ func TestFaultFleetStores(t *testing.T) {
 		})
 	}
 	load.End()
+	if advice := "default_transaction_read_only must be off"; !strings.Contains(w.AllLogs(), advice) {
+		t.Errorf("no log says what to do about a database that is read-only (%q)", advice)
+	}
 }

@@ -21,16 +21,42 @@ func classify(err error) error {
 		return err
 	}
 	if class := classOf(err); class != nil && !errors.Is(err, class) {
-		return fmt.Errorf("%w: %w", class, err)
+		return fmt.Errorf("%w: %w%s", class, err, advice(err))
 	}
 	return err
+}
+
+// advice is what to do about an error that does not pass by itself; "" if it
+// may. It goes behind the error.
+func advice(err error) string {
+	var pg *pgconn.PgError
+	var lite *sqlite.Error
+	switch {
+	case errors.As(err, &pg):
+		switch pg.Code {
+		case "25006": // read_only_sql_transaction
+			return "; the DSN has to lead to the primary (target_session_attrs=read-write), and default_transaction_read_only must be off there"
+		case "53100": // disk_full
+			return "; make room on the disk of the database"
+		case "53300": // too_many_connections
+			return "; max_connections of the server must be above the sum of store.max_connections + 2 of all key managers"
+		}
+	case errors.As(err, &lite):
+		switch lite.Code() & 0xff {
+		case sqlite3.SQLITE_FULL:
+			return "; make room on the disk of the state folder"
+		case sqlite3.SQLITE_READONLY:
+			return "; the state folder and the database in it must be writable for this process"
+		}
+	}
+	return ""
 }
 
 func unavailable(err error) error {
 	if errors.Is(err, ErrUnavailable) {
 		return err
 	}
-	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	return fmt.Errorf("%w: %w%s", ErrUnavailable, err, advice(err))
 }
 
 func classOf(err error) error {
@@ -65,10 +91,11 @@ func postgresClass(code string) error {
 	case "23502", "23514", "22021", "22P05", "22001": // not null, check, bad text, too long
 		return ErrValue
 	case "57014", "55P03", "25P03", "25006", // cancelled, lock timeout, idle in transaction, read only
-		"40001", "40P01", "55006": // serialization, deadlock, object in use
+		"40001", "40P01", "55006", // serialization, deadlock, object in use
+		"42501", "26000", "XX000": // no privilege, statement gone (a pooler), internal error: whatever is asked
 		return ErrUnavailable
 	}
-	for _, class := range []string{"08", "53", "57", "58"} { // connection, resources, operator, system
+	for _, class := range []string{"08", "28", "53", "57", "58"} { // connection, authorization, resources, operator, system
 		if strings.HasPrefix(code, class) {
 			return ErrUnavailable
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -32,8 +33,12 @@ func TestClassify(t *testing.T) {
 		{code("53100"), ErrUnavailable}, // disk full
 		{code("08006"), ErrUnavailable},
 		{code("58030"), ErrUnavailable}, // input/output error
-		{code("42P01"), nil},            // no such table: our mistake
-		{code("25P02"), nil},            // a statement after a failed one: our mistake
+		{code("28P01"), ErrUnavailable}, // the password was changed
+		{code("42501"), ErrUnavailable}, // a right was taken away
+		{code("XX000"), ErrUnavailable},
+		{code("XX001"), nil}, // one row is damaged
+		{code("42P01"), nil}, // no such table: our mistake
+		{code("25P02"), nil}, // a statement after a failed one: our mistake
 		{context.DeadlineExceeded, ErrUnavailable},
 		{fmt.Errorf("read: %w", context.Canceled), ErrUnavailable},
 		{io.ErrUnexpectedEOF, ErrUnavailable},
@@ -54,6 +59,19 @@ func TestClassify(t *testing.T) {
 	}
 	if again := classify(classify(code("23505"))); again.Error() != classify(code("23505")).Error() {
 		t.Errorf("classified twice: %v", again)
+	}
+}
+
+// What does not pass by itself says what to do.
+func TestAdvice(t *testing.T) {
+	for code, want := range map[string]string{
+		"25006": "target_session_attrs=read-write", "53100": "make room", "53300": "store.max_connections", "57014": "",
+	} {
+		err := &pgconn.PgError{Code: code, Message: "m"}
+		got := classify(fmt.Errorf("exec: %w", err)).Error()
+		if want == "" && !strings.HasSuffix(got, err.Error()) || !strings.Contains(got, want) {
+			t.Errorf("%s: %s", code, got)
+		}
 	}
 }
 
