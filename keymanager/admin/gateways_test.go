@@ -37,22 +37,29 @@ func TestGateways(t *testing.T) {
 	}
 }
 
-func TestRevokeToken(t *testing.T) {
-	w := newWorld(t)
-	w.furnish()
+// token makes a token of the application shop.
+func (w *world) token() *keymanager.Token {
+	w.t.Helper()
 	key := w.want(201, system, "POST", shop+"/keys", `{"keyType":"PRODUCTION"}`).text("consumerKey")
-	app, err := w.store.ApplicationByName(t.Context(), "default", "shop")
+	app, err := w.store.ApplicationByName(w.t.Context(), "default", "shop")
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	tok := &keymanager.Token{
 		ID: keymanager.TokenID{1, 2}, Digest: w.peppers.Digest("x"), ConsumerKey: keymanager.ConsumerKey(key),
 		ApplicationID: app.ID, KeyType: keymanager.Production, User: app.Owner, UserType: keymanager.UserTypeApplication,
 		IssuedAt: w.now, ExpiresAt: w.now.Add(time.Hour),
 	}
-	if err := w.store.CreateToken(t.Context(), tok); err != nil {
-		t.Fatal(err)
+	if err := w.store.CreateToken(w.t.Context(), tok); err != nil {
+		w.t.Fatal(err)
 	}
+	return tok
+}
+
+func TestRevokeToken(t *testing.T) {
+	w := newWorld(t)
+	w.furnish()
+	tok := w.token()
 	before, err := w.store.Head(t.Context())
 	if err != nil {
 		t.Fatal(err)
