@@ -131,7 +131,7 @@ func (s *Server) guard(ctx context.Context, m method, f func(caller) error) erro
 func (s *Server) run(ctx context.Context, m method, f func(caller) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.opts.Logger.ErrorContext(ctx, "panic in a call", "method", string(m), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			s.opts.Logger.ErrorContext(ctx, "panic in a call", "method", string(m), "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
 			err = errInternal
 		}
 	}()

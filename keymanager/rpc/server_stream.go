@@ -84,7 +84,7 @@ func serve[N any, P proto.Message](ctx context.Context, s *Server, out *sender[N
 	go func() {
 		defer func() {
 			if p := recover(); p != nil {
-				s.opts.Logger.ErrorContext(ctx, "panic in a stream", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				s.opts.Logger.ErrorContext(ctx, "panic in a stream", "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
 				ended <- errInternal
 			}
 		}()
