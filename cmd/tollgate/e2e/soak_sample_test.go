@@ -99,7 +99,7 @@ func (m *sampler) sample(ctx context.Context) {
 		p.measures[soakFDs] = float64(len(fds))
 		path := "/metrics"
 		if strings.HasPrefix(n.Name, "envoy") {
-			path = "/stats?filter=^server.(memory_allocated|total_connections)$|upstream_cx_active$"
+			path = "/stats?filter=^server.memory_allocated$|^(http|cluster).*stream_cx_active$"
 		}
 		text := m.get(ctx, "http://"+n.Ops+path)
 		if text == "" {
@@ -111,9 +111,8 @@ func (m *sampler) sample(ctx context.Context) {
 		} else {
 			p.measures[soakGoroutines] = field(string(status), "Threads:")
 			p.measures[soakHeap] = field(text, "server.memory_allocated:") / 1e6
-			p.measures[soakConnections] = field(text, "server.total_connections:")
 			for line := range strings.Lines(text) {
-				if name, _, _ := strings.Cut(line, " "); strings.HasSuffix(name, "upstream_cx_active:") {
+				if name, _, _ := strings.Cut(line, " "); strings.HasSuffix(name, "stream_cx_active:") {
 					p.measures[soakConnections] += field(line, name)
 				}
 			}
