@@ -6,7 +6,7 @@ import (
 )
 
 // Backend is how gateways deal with the back ends of an API, production and
-// sandbox alike. Each part that is nil, and each number that is zero, has the
+// sandbox alike unless it says otherwise. Each part that is nil, and each number that is zero, has the
 // default that stands beside it.
 type Backend struct {
 	// Retry is when a call is sent again. nil = once more, and only what has not
@@ -22,6 +22,9 @@ type Backend struct {
 	// TLS is for endpoints with https. nil = verified by the authorities of the
 	// gateway group, no client certificate.
 	TLS *BackendTLS
+	// SandboxTLS is for the sandbox endpoints, in place of TLS. nil = TLS for
+	// them too.
+	SandboxTLS *BackendTLS
 }
 
 // RetryCondition is a failure after which a call may be sent again.

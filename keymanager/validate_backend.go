@@ -101,13 +101,20 @@ func isCheckPath(s string) bool {
 // backendTLS checks the names; only the gateways know whether they mean
 // anything.
 func (p *problems) backendTLS(a *API) {
-	t := a.Backend.TLS
+	ends := a.Production
+	if a.Backend.SandboxTLS == nil {
+		ends = slices.Concat(a.Production, a.Sandbox)
+	}
+	p.oneTLS("/backend/tls", a.Backend.TLS, ends)
+	p.oneTLS("/backend/sandboxTls", a.Backend.SandboxTLS, a.Sandbox)
+}
+
+func (p *problems) oneTLS(at string, t *BackendTLS, ends []string) {
 	if t == nil {
 		return
 	}
-	const at = "/backend/tls"
 	https := func(raw string) bool { return strings.HasPrefix(strings.ToLower(raw), "https:") }
-	if ends := slices.Concat(a.Production, a.Sandbox); len(ends) > 0 && !slices.ContainsFunc(ends, https) {
+	if len(ends) > 0 && !slices.ContainsFunc(ends, https) {
 		p.add(at, "is for endpoints with https, and there is none")
 	}
 	for _, n := range []struct{ field, v string }{{"/ca", t.CA}, {"/clientCertificate", t.ClientCertificate}} {

@@ -112,6 +112,22 @@ func TestValidateBackend(t *testing.T) {
 		{"trust", trust(keymanager.BackendTLS{CA: "partners", ClientCertificate: "edge-1", ServerName: "a.example"}), nil},
 		{"names that are none", trust(keymanager.BackendTLS{CA: "../ca", ClientCertificate: "A b", ServerName: "A.example"}),
 			[]string{"/backend/tls/ca", "/backend/tls/clientCertificate", "/backend/tls/serverName"}},
+		{"trust of the sandbox", func(a *keymanager.API) {
+			a.Sandbox = []string{"https://sandbox.example/v1"}
+			a.Backend.SandboxTLS = &keymanager.BackendTLS{CA: "partners"}
+		}, nil},
+		{"names of the sandbox that are none", func(a *keymanager.API) {
+			a.Sandbox = []string{"https://sandbox.example/v1"}
+			a.Backend.SandboxTLS = &keymanager.BackendTLS{CA: "../ca", ClientCertificate: "A b", ServerName: "A.example"}
+		}, []string{"/backend/sandboxTls/ca", "/backend/sandboxTls/clientCertificate", "/backend/sandboxTls/serverName"}},
+		{"trust of a sandbox in clear text", func(a *keymanager.API) {
+			a.Sandbox = []string{"http://sandbox.example/v1"}
+			a.Backend.SandboxTLS = &keymanager.BackendTLS{CA: "partners"}
+		}, []string{"/backend/sandboxTls"}},
+		{"trust of a production in clear text beside a sandbox with its own", func(a *keymanager.API) {
+			a.Production, a.Sandbox = []string{"http://a.example/v1"}, []string{"https://sandbox.example/v1"}
+			a.Backend.TLS, a.Backend.SandboxTLS = &keymanager.BackendTLS{CA: "partners"}, &keymanager.BackendTLS{}
+		}, []string{"/backend/tls"}},
 		{"trust in clear text", func(a *keymanager.API) {
 			a.Production = a.Production[1:]
 			a.Backend.TLS = &keymanager.BackendTLS{CA: "partners"}

@@ -142,8 +142,10 @@ func TestRightsModel(t *testing.T) {
 					if pl == nil {
 						continue
 					}
-					if name := pl.trust.ca; name != "" && rights[name] != "acme" {
-						t.Errorf("%s uses %q, which it may not", id, name)
+					for _, name := range pl.trust.certificates() {
+						if rights[name] != "acme" {
+							t.Errorf("%s uses %q, which it may not", id, name)
+						}
 					}
 				}
 			}

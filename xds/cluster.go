@@ -23,7 +23,7 @@ const httpOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 // so every one has it, also with a single environment.
 func buildAPICluster(p *plan, protocol keymanager.Protocol, ends []endpoint) (*clusterv3.Cluster, error) {
 	var pk packer
-	c, err := baseCluster(&pk, p.cluster, ends, p.trust)
+	c, err := baseCluster(&pk, p.cluster, ends)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +44,7 @@ func buildAPICluster(p *plan, protocol keymanager.Protocol, ends []endpoint) (*c
 
 // baseCluster has what every pushed cluster has: endpoints, how their addresses
 // are found, and their TLS.
-func baseCluster(pk *packer, name string, ends []endpoint, tr trust) (*clusterv3.Cluster, error) {
+func baseCluster(pk *packer, name string, ends []endpoint) (*clusterv3.Cluster, error) {
 	c := &clusterv3.Cluster{
 		Name:           name,
 		ConnectTimeout: seconds(1),
@@ -53,7 +53,7 @@ func baseCluster(pk *packer, name string, ends []endpoint, tr trust) (*clusterv3
 			Endpoints:   []*endpointv3.LocalityLbEndpoints{{}},
 		},
 	}
-	sockets, err := newSockets(pk, tr, ends)
+	sockets, err := newSockets(pk, ends)
 	if err != nil {
 		return nil, err
 	}

@@ -98,3 +98,59 @@ func TestBackendTLS(t *testing.T) {
 		}
 	}
 }
+
+// A sandbox with settings of its own: another authority, another certificate of
+// the gateway, at the same host. Neither environment sees what is the other's.
+func TestSandboxTLS(t *testing.T) {
+	partner, theirs, ours := envoytest.NewCA(t), envoytest.NewCA(t), envoytest.NewCA(t)
+	const live, trial = "spiffe://edge.example/live", "spiffe://edge.example/trial"
+	forLive, forTrial := theirs.Issue(envoytest.Leaf{URI: live}), ours.Issue(envoytest.Leaf{URI: trial})
+	production, sandbox := mutual(t, partner, theirs, "live.internal"), mutual(t, ours, ours, "trial.internal")
+	everybody := []keymanager.OrganizationID{"*"}
+	g := newGateway(t, setup{
+		options: func(o *xds.Options) {
+			o.Certificates = map[string]xds.Certificate{
+				"partner": {CAPEM: partner.PEM, Organizations: everybody},
+				"ours":    {CAPEM: ours.PEM, Organizations: everybody},
+				"live":    {CertPEM: forLive.Cert, KeyPEM: forLive.Key, Organizations: everybody},
+				"trial":   {CertPEM: forTrial.Cert, KeyPEM: forTrial.Key, Organizations: everybody},
+				"foreign": {CertPEM: forTrial.Cert, KeyPEM: forTrial.Key, Organizations: []keymanager.OrganizationID{"other"}},
+			}
+		},
+		apis: func(map[string]*envoytest.Backend) (out []*keymanager.API) {
+			for id, own := range map[string]*keymanager.BackendTLS{
+				"own":     {CA: "ours", ClientCertificate: "trial", ServerName: "trial.internal"},
+				"none":    {CA: "ours"},
+				"left":    nil, // as production: another authority
+				"foreign": {CA: "ours", ClientCertificate: "foreign"},
+			} {
+				out = append(out, api(keymanager.APIID(id), "/"+id, "1", func(a *keymanager.API) {
+					a.Production, a.Sandbox = []string{production}, []string{sandbox}
+					a.Backend.TLS = &keymanager.BackendTLS{CA: "partner", ClientCertificate: "live", ServerName: "live.internal"}
+					a.Backend.SandboxTLS = own
+				}))
+			}
+			return out
+		},
+	})
+	g.authz.Script(byKey)
+	liveBody := live + " called live.internal"
+	for _, tt := range []struct {
+		id          string
+		live        int
+		trial       int
+		trialAnswer string
+	}{
+		{"own", 200, 200, trial + " called trial.internal"}, {"none", 200, 503, ""}, {"left", 200, 503, ""}, {"foreign", 404, 404, ""},
+	} {
+		envoytest.Eventually(t, func() error { // a secret may come a moment after the port
+			if r := g.get(t, "/"+tt.id+"/1/x"); r.Status != tt.live || tt.live == 200 && r.Body != liveBody {
+				return fmt.Errorf("%s: production %d %q", tt.id, r.Status, r.Body)
+			}
+			if r := g.get(t, "/"+tt.id+"/1/x", sandboxKey); r.Status != tt.trial || tt.trial == 200 && r.Body != tt.trialAnswer {
+				return fmt.Errorf("%s: sandbox %d %q", tt.id, r.Status, r.Body)
+			}
+			return nil
+		})
+	}
+}

@@ -84,12 +84,12 @@ func keyManagerRetries() *routev3.RetryPolicy {
 
 // buildKeyManagerCluster makes the cluster behind the token endpoint.
 func buildKeyManagerCluster(g *Group) (*clusterv3.Cluster, error) {
-	ends, tr, err := g.KeyManager.endpoints(g.CAFile)
+	ends, err := g.KeyManager.endpoints(g.CAFile)
 	if err != nil {
 		return nil, fmt.Errorf("key manager: %w", err)
 	}
 	var pk packer
-	c, err := baseCluster(&pk, envoy.ClusterKeyManager, ends, tr)
+	c, err := baseCluster(&pk, envoy.ClusterKeyManager, ends)
 	if err != nil {
 		return nil, fmt.Errorf("key manager: %w", err)
 	}
@@ -111,29 +111,31 @@ func buildKeyManagerCluster(g *Group) (*clusterv3.Cluster, error) {
 }
 
 // endpoints reads the addresses of the key managers.
-func (k KeyManager) endpoints(caFile string) (out []endpoint, tr trust, err error) {
+func (k KeyManager) endpoints(caFile string) (out []endpoint, err error) {
 	for _, raw := range k.Addresses {
 		e, err := keyManagerEndpoint(raw)
 		if err != nil {
-			return nil, tr, err
+			return nil, err
 		}
 		if len(out) > 0 && e.tls != out[0].tls {
-			return nil, tr, fmt.Errorf("http and https addresses")
+			return nil, fmt.Errorf("http and https addresses")
 		}
 		if slices.Contains(out, e) {
-			return nil, tr, fmt.Errorf("an address is there twice")
+			return nil, fmt.Errorf("an address is there twice")
 		}
 		out = append(out, e)
 	}
 	switch {
 	case len(out) == 0:
-		return nil, tr, fmt.Errorf("no address")
+		return nil, fmt.Errorf("no address")
 	case !out[0].tls && (k.CA != "" || k.ServerName != "" || k.ClientCertificate != ""):
-		return nil, tr, fmt.Errorf("a certificate to show, an authority or a name to verify, and addresses in clear text")
+		return nil, fmt.Errorf("a certificate to show, an authority or a name to verify, and addresses in clear text")
 	case out[0].tls:
-		tr = trust{file: caFile, ca: k.CA, client: k.ClientCertificate, name: k.ServerName}
+		for i := range out {
+			out[i].trust = trust{file: caFile, ca: k.CA, client: k.ClientCertificate, name: k.ServerName}
+		}
 	}
-	return out, tr, nil
+	return out, nil
 }
 
 // keyManagerEndpoint reads http[s]://host:port or unix:/path.

@@ -35,7 +35,7 @@ type plan struct {
 	retry     *keymanager.Retry
 	cluster   string
 	backend   keymanager.Backend // shapes the cluster; retry is in the routes
-	trust     trust
+	trust     trusts
 	resolved  bool // the cluster has nothing to wait for, no name and no secret: its routes need not wait
 }
 
@@ -46,6 +46,8 @@ type endpoint struct {
 	port uint16
 	tls  bool
 	pipe string // a Unix socket instead of host and port
+	// trust is how it is verified, of one with https.
+	trust trust
 }
 
 // newPlan reads an API. The key manager has checked its fields where they
@@ -100,13 +102,7 @@ func newPlan(g *Group, api *keymanager.API) (*plan, []endpoint, error) {
 	if p.grpc {
 		p.target = base + p.base // the service name is part of the call
 	}
-	if slices.ContainsFunc(ends, func(e endpoint) bool { return e.tls }) {
-		p.trust = trust{file: g.CAFile}
-		if t := p.backend.TLS; t != nil {
-			p.trust.ca, p.trust.client, p.trust.name = t.CA, t.ClientCertificate, t.ServerName
-			p.trust.org = api.Organization
-		}
-	}
+	p.trust = verify(g, api, ends)
 	// A cluster with a health check is warm after the first answers.
 	p.resolved = allResolved(ends) && len(p.trust.certificates()) == 0 && p.backend.HealthCheck == nil
 	p.cluster = clusterName(p.id, api.Protocol, p.trust, ends, backendID(&p.backend))
@@ -210,17 +206,22 @@ func allResolved(ends []endpoint) bool {
 // clusterName names a cluster by what it is: other back ends, another protocol,
 // other certificates or another policy make another cluster, which is warm
 // before the routes change over to it.
-func clusterName(id keymanager.APIID, protocol keymanager.Protocol, tr trust, ends []endpoint, backend string) string {
+func clusterName(id keymanager.APIID, protocol keymanager.Protocol, verified trusts, ends []endpoint, backend string) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\n", protocol)
 	for _, e := range ends {
 		fmt.Fprintf(h, "%s %s %d %t\n", e.env, e.host, e.port, e.tls)
 		if e.tls {
-			fmt.Fprintf(h, "%s\n", tr.file)
+			fmt.Fprintf(h, "%s\n", e.trust.file)
 		}
 	}
-	if len(tr.certificates()) > 0 || tr.name != "" {
-		fmt.Fprintf(h, "%q %q %q\n", tr.ca, tr.client, tr.name)
+	for _, tr := range verified {
+		if tr.env != "" {
+			fmt.Fprintf(h, "%s ", tr.env)
+		}
+		if tr.env != "" || len(tr.certificates()) > 0 || tr.name != "" {
+			fmt.Fprintf(h, "%q %q %q\n", tr.ca, tr.client, tr.name)
+		}
 	}
 	fmt.Fprint(h, backend)
 	return envoy.ClusterAPIPrefix + string(id) + "/" + hex.EncodeToString(h.Sum(nil)[:4])

@@ -9,6 +9,7 @@ import (
 	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 
+	"tollgate/envoy"
 	"tollgate/keymanager"
 )
 
@@ -25,6 +26,7 @@ type trust struct {
 	ca     string // name of the certificate that has the authorities, instead of file
 	client string // name of the certificate that Envoy shows; "" = none
 	name   string // what the back end's certificate must be issued to; "" = its host
+	env    string // the environment whose own it is; "" = every endpoint's
 	// org is whose right to the named certificates it is.
 	org keymanager.OrganizationID
 }
@@ -39,6 +41,48 @@ func (t trust) certificates() (out []string) {
 	return out
 }
 
+// trusts are those of an API: one, or two where the sandbox has its own; none
+// without https.
+type trusts []trust
+
+// certificates are the names of the certificates that they need.
+func (ts trusts) certificates() (out []string) {
+	for _, t := range ts {
+		for _, name := range t.certificates() {
+			if !slices.Contains(out, name) {
+				out = append(out, name)
+			}
+		}
+	}
+	return out
+}
+
+// verify says of each https endpoint of an API how it is verified, and returns
+// the different ways.
+func verify(g *Group, api *keymanager.API, ends []endpoint) (out trusts) {
+	as := func(env string, t *keymanager.BackendTLS) trust {
+		tr := trust{file: g.CAFile, env: env}
+		if t != nil {
+			tr.ca, tr.client, tr.name, tr.org = t.CA, t.ClientCertificate, t.ServerName, api.Organization
+		}
+		return tr
+	}
+	for i := range ends {
+		e := &ends[i]
+		if !e.tls {
+			continue
+		}
+		e.trust = as("", api.Backend.TLS)
+		if own := api.Backend.SandboxTLS; own != nil && e.env == envoy.EnvSandbox {
+			e.trust = as(e.env, own)
+		}
+		if !slices.Contains(out, e.trust) {
+			out = append(out, e.trust)
+		}
+	}
+	return out
+}
+
 // sockets are the transport sockets of a cluster: one for all its endpoints, or
 // one for each name (and one in clear text) where they differ.
 type sockets struct {
@@ -48,17 +92,21 @@ type sockets struct {
 
 // socket says which transport socket the endpoint needs.
 func (e endpoint) socket() string {
-	if e.tls {
+	switch {
+	case !e.tls:
+		return clearSocket
+	case e.trust.env != "":
+		return e.trust.env + " " + e.host // no host is named so either
+	default:
 		return e.host
 	}
-	return clearSocket
 }
 
-func newSockets(p *packer, tr trust, ends []endpoint) (sockets, error) {
+func newSockets(p *packer, ends []endpoint) (sockets, error) {
 	var kinds []endpoint // one endpoint of each kind
 	seen := map[string]bool{}
 	for _, e := range ends {
-		if e.tls && tr.file == "" && tr.ca == "" {
+		if e.tls && e.trust.file == "" && e.trust.ca == "" {
 			return sockets{}, fmt.Errorf("https to %q, but neither it nor the gateway group has trusted certificates", e.host)
 		}
 		if !seen[e.socket()] {
@@ -70,7 +118,7 @@ func newSockets(p *packer, tr trust, ends []endpoint) (sockets, error) {
 		if !kinds[0].tls {
 			return sockets{}, nil
 		}
-		return sockets{only: tlsSocket(p, tr, kinds[0])}, nil
+		return sockets{only: tlsSocket(p, kinds[0])}, nil
 	}
 	var out sockets
 	for _, e := range kinds {
@@ -79,7 +127,7 @@ func newSockets(p *packer, tr trust, ends []endpoint) (sockets, error) {
 			ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: p.pack(&rawv3.RawBuffer{})},
 		}
 		if e.tls {
-			socket = tlsSocket(p, tr, e)
+			socket = tlsSocket(p, e)
 		}
 		out.matches = append(out.matches, &clusterv3.Cluster_TransportSocketMatch{
 			Name: e.socket(), Match: stringStruct(socketKey, e.socket()), TransportSocket: socket,
@@ -90,8 +138,8 @@ func newSockets(p *packer, tr trust, ends []endpoint) (sockets, error) {
 
 // tlsSocket verifies the certificate by authority and by name; the name also
 // goes out as SNI, which must not be an address (RFC 6066 section 3).
-func tlsSocket(p *packer, tr trust, e endpoint) *corev3.TransportSocket {
-	host := endpoint{host: e.host}
+func tlsSocket(p *packer, e endpoint) *corev3.TransportSocket {
+	tr, host := e.trust, endpoint{host: e.host}
 	if tr.name != "" {
 		host.host = tr.name
 	}

@@ -78,7 +78,7 @@ func newWorld(t interface {
 
 // badHash ends the names of clusters that the model refuses: their tables may
 // come before the refusal is known.
-var badHash = clusterName("", keymanager.HTTP1, trust{}, []endpoint{{env: envoy.EnvProduction, host: "127.0.0.1", port: 6666}}, "")[len("be//"):]
+var badHash = clusterName("", keymanager.HTTP1, nil, []endpoint{{env: envoy.EnvProduction, host: "127.0.0.1", port: 6666}}, "")[len("be//"):]
 
 func refusesBad(k kind, value []byte) bool {
 	switch k {

@@ -13,6 +13,7 @@ type BackendSpec struct {
 	Outliers    *OutlierSpec       `json:"outliers,omitempty" doc:"leaves out for a while who answers 5xx; left out: only who cannot be connected to five times in a row"`
 	Limits      *BackendLimitsSpec `json:"limits,omitempty" doc:"circuit breakers of each gateway: above them 503 at once"`
 	TLS         *BackendTLSSpec    `json:"tls,omitempty" doc:"of endpoints with https; left out: verified by the authorities of the gateway group, no client certificate"`
+	SandboxTLS  *BackendTLSSpec    `json:"sandboxTls,omitempty" doc:"of the sandbox endpoints with https; left out: as tls says"`
 }
 
 // RetrySpec is when and how often a call is sent to a back end again.
@@ -85,7 +86,7 @@ func (s *BackendSpec) noun(c *checks) keymanager.Backend {
 		}
 	}
 	b.Limits = (*keymanager.BackendLimits)(s.Limits)
-	b.TLS = (*keymanager.BackendTLS)(s.TLS)
+	b.TLS, b.SandboxTLS = (*keymanager.BackendTLS)(s.TLS), (*keymanager.BackendTLS)(s.SandboxTLS)
 	return b
 }
 
@@ -94,7 +95,7 @@ func backendSpec(b *keymanager.Backend) *BackendSpec {
 	if *b == (keymanager.Backend{}) {
 		return nil
 	}
-	s := &BackendSpec{Limits: (*BackendLimitsSpec)(b.Limits), TLS: (*BackendTLSSpec)(b.TLS)}
+	s := &BackendSpec{Limits: (*BackendLimitsSpec)(b.Limits), TLS: (*BackendTLSSpec)(b.TLS), SandboxTLS: (*BackendTLSSpec)(b.SandboxTLS)}
 	if r := b.Retry; r != nil {
 		s.Retry = &RetrySpec{
 			Attempts: r.Attempts, On: texts(r.On), AnyMethod: r.AnyMethod,

@@ -43,10 +43,15 @@ func (c *converter) backendTo(b keymanager.Backend) *pb.Backend {
 			Connections: int64(l.Connections), Pending: int64(l.Pending), Requests: int64(l.Requests), Retries: int64(l.Retries),
 		}
 	}
-	if t := b.TLS; t != nil {
-		m.Tls = &pb.BackendTLS{Ca: t.CA, ClientCertificate: t.ClientCertificate, ServerName: t.ServerName}
-	}
+	m.Tls, m.SandboxTls = backendTLSTo(b.TLS), backendTLSTo(b.SandboxTLS)
 	return m
+}
+
+func backendTLSTo(t *keymanager.BackendTLS) *pb.BackendTLS {
+	if t == nil {
+		return nil
+	}
+	return &pb.BackendTLS{Ca: t.CA, ClientCertificate: t.ClientCertificate, ServerName: t.ServerName}
 }
 
 func (c *converter) backendFrom(m *pb.Backend) keymanager.Backend {
@@ -75,8 +80,13 @@ func (c *converter) backendFrom(m *pb.Backend) keymanager.Backend {
 			Connections: int(l.GetConnections()), Pending: int(l.GetPending()), Requests: int(l.GetRequests()), Retries: int(l.GetRetries()),
 		}
 	}
-	if t := m.GetTls(); t != nil {
-		b.TLS = &keymanager.BackendTLS{CA: t.GetCa(), ClientCertificate: t.GetClientCertificate(), ServerName: t.GetServerName()}
-	}
+	b.TLS, b.SandboxTLS = backendTLSFrom(m.GetTls()), backendTLSFrom(m.GetSandboxTls())
 	return b
+}
+
+func backendTLSFrom(t *pb.BackendTLS) *keymanager.BackendTLS {
+	if t == nil {
+		return nil
+	}
+	return &keymanager.BackendTLS{CA: t.GetCa(), ClientCertificate: t.GetClientCertificate(), ServerName: t.GetServerName()}
 }

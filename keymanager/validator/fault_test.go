@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"tollgate/keymanager"
+	"tollgate/keymanager/keymanagertest"
 	"tollgate/keymanager/store/sqlstore"
 	"tollgate/keymanager/store/storetest"
 	"tollgate/keymanager/validator"
@@ -18,7 +19,7 @@ import (
 
 // TestFaultFacts puts random content into the rows that verdicts are made of.
 func TestFaultFacts(t *testing.T) {
-	t.Run("F40 applications, users and keys that no program has written", faultFacts)
+	t.Run("F40 applications, users, keys and subscriptions that no program has written", faultFacts)
 }
 
 func faultFacts(t *testing.T) {
@@ -91,5 +92,28 @@ func faultFacts(t *testing.T) {
 	}
 	if failed == 0 {
 		t.Error("nothing was unreadable: this tests nothing")
+	}
+
+	// Subscriptions: a state that nobody knows is told as it is, and authz takes
+	// it for an inactive one; a credential without one has none.
+	for _, tier := range []keymanager.TierName{"Gold", "Silver"} {
+		ok(db.CreateTier(ctx, &keymanager.Tier{Organization: "acme", Name: tier}))
+	}
+	pets := keymanagertest.SampleAPI("pets")
+	pets.Organization = "acme"
+	ok(db.CreateAPI(ctx, pets))
+	for i, state := range append([]string{string(keymanager.Unblocked)}, texts...) {
+		id := keymanager.ApplicationID(fmt.Sprint("n", 5*i)) // of those that are as they were
+		ok(db.CreateSubscription(ctx, &keymanager.Subscription{ID: keymanager.SubscriptionID(id), Organization: "acme", Name: string(id),
+			ApplicationID: id, APIID: "pets", Tier: "Gold", State: keymanager.Unblocked}))
+		_, err := raw.Exec(ctx, `UPDATE subscription SET state = $2 WHERE id = $1`, id, state)
+		ok(err)
+		got, err := v.Validate(ctx, keymanager.Query{Credential: keymanager.Credential{Kind: keymanager.APIKeyCredential, Value: keys[5*i]}, API: "pets"})
+		if err == nil && (got.Grant.Subscription == nil || string(got.Grant.Subscription.State) != state) {
+			t.Errorf("state %.20q: %+v", state, got.Grant.Subscription)
+		}
+		if err != nil && i == 0 {
+			t.Error(err)
+		}
 	}
 }

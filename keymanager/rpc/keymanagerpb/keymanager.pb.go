@@ -2098,6 +2098,7 @@ type Backend struct {
 	Outliers      *OutlierDetection      `protobuf:"bytes,3,opt,name=outliers,proto3" json:"outliers,omitempty"`
 	Limits        *BackendLimits         `protobuf:"bytes,4,opt,name=limits,proto3" json:"limits,omitempty"`
 	Tls           *BackendTLS            `protobuf:"bytes,5,opt,name=tls,proto3" json:"tls,omitempty"`
+	SandboxTls    *BackendTLS            `protobuf:"bytes,6,opt,name=sandbox_tls,json=sandboxTls,proto3" json:"sandbox_tls,omitempty"` // of the sandbox endpoints; absent = tls
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2163,6 +2164,13 @@ func (x *Backend) GetLimits() *BackendLimits {
 func (x *Backend) GetTls() *BackendTLS {
 	if x != nil {
 		return x.Tls
+	}
+	return nil
+}
+
+func (x *Backend) GetSandboxTls() *BackendTLS {
+	if x != nil {
+		return x.SandboxTls
 	}
 	return nil
 }
@@ -3809,13 +3817,15 @@ const file_keymanager_proto_rawDesc = "" +
 	"\x0fmust_understand\x18\x15 \x03(\tR\x0emustUnderstand\x12<\n" +
 	"\fmax_duration\x18\x16 \x01(\v2\x19.google.protobuf.DurationR\vmaxDuration\x12<\n" +
 	"\fidle_timeout\x18\x17 \x01(\v2\x19.google.protobuf.DurationR\vidleTimeout\x129\n" +
-	"\abackend\x18\x18 \x01(\v2\x1f.tollgate.keymanager.v1.BackendR\abackendJ\x05\bd\x10\xc8\x01\"\xc8\x02\n" +
+	"\abackend\x18\x18 \x01(\v2\x1f.tollgate.keymanager.v1.BackendR\abackendJ\x05\bd\x10\xc8\x01\"\x8d\x03\n" +
 	"\aBackend\x123\n" +
 	"\x05retry\x18\x01 \x01(\v2\x1d.tollgate.keymanager.v1.RetryR\x05retry\x12F\n" +
 	"\fhealth_check\x18\x02 \x01(\v2#.tollgate.keymanager.v1.HealthCheckR\vhealthCheck\x12D\n" +
 	"\boutliers\x18\x03 \x01(\v2(.tollgate.keymanager.v1.OutlierDetectionR\boutliers\x12=\n" +
 	"\x06limits\x18\x04 \x01(\v2%.tollgate.keymanager.v1.BackendLimitsR\x06limits\x124\n" +
-	"\x03tls\x18\x05 \x01(\v2\".tollgate.keymanager.v1.BackendTLSR\x03tlsJ\x05\bd\x10\xc8\x01\"\xfa\x01\n" +
+	"\x03tls\x18\x05 \x01(\v2\".tollgate.keymanager.v1.BackendTLSR\x03tls\x12C\n" +
+	"\vsandbox_tls\x18\x06 \x01(\v2\".tollgate.keymanager.v1.BackendTLSR\n" +
+	"sandboxTlsJ\x05\bd\x10\xc8\x01\"\xfa\x01\n" +
 	"\x05Retry\x12\x1a\n" +
 	"\battempts\x18\x01 \x01(\x03R\battempts\x126\n" +
 	"\x02on\x18\x02 \x03(\x0e2&.tollgate.keymanager.v1.RetryConditionR\x02on\x12\x1d\n" +
@@ -4149,50 +4159,51 @@ var file_keymanager_proto_depIdxs = []int32{
 	33, // 41: tollgate.keymanager.v1.Backend.outliers:type_name -> tollgate.keymanager.v1.OutlierDetection
 	34, // 42: tollgate.keymanager.v1.Backend.limits:type_name -> tollgate.keymanager.v1.BackendLimits
 	35, // 43: tollgate.keymanager.v1.Backend.tls:type_name -> tollgate.keymanager.v1.BackendTLS
-	13, // 44: tollgate.keymanager.v1.Retry.on:type_name -> tollgate.keymanager.v1.RetryCondition
-	53, // 45: tollgate.keymanager.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
-	53, // 46: tollgate.keymanager.v1.Retry.back_off:type_name -> google.protobuf.Duration
-	53, // 47: tollgate.keymanager.v1.HealthCheck.interval:type_name -> google.protobuf.Duration
-	53, // 48: tollgate.keymanager.v1.HealthCheck.timeout:type_name -> google.protobuf.Duration
-	53, // 49: tollgate.keymanager.v1.OutlierDetection.interval:type_name -> google.protobuf.Duration
-	53, // 50: tollgate.keymanager.v1.OutlierDetection.ejection_time:type_name -> google.protobuf.Duration
-	10, // 51: tollgate.keymanager.v1.Resource.auth_type:type_name -> tollgate.keymanager.v1.AuthType
-	53, // 52: tollgate.keymanager.v1.CORS.max_age:type_name -> google.protobuf.Duration
-	52, // 53: tollgate.keymanager.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
-	52, // 54: tollgate.keymanager.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
-	53, // 55: tollgate.keymanager.v1.Tier.unit:type_name -> google.protobuf.Duration
-	38, // 56: tollgate.keymanager.v1.Tier.meta:type_name -> tollgate.keymanager.v1.Meta
-	18, // 57: tollgate.keymanager.v1.FollowRequest.from:type_name -> tollgate.keymanager.v1.Position
-	43, // 58: tollgate.keymanager.v1.FollowResponse.events:type_name -> tollgate.keymanager.v1.Event
-	25, // 59: tollgate.keymanager.v1.Event.mark:type_name -> tollgate.keymanager.v1.Mark
-	44, // 60: tollgate.keymanager.v1.Event.dead:type_name -> tollgate.keymanager.v1.Dead
-	45, // 61: tollgate.keymanager.v1.Event.stale:type_name -> tollgate.keymanager.v1.Stale
-	52, // 62: tollgate.keymanager.v1.Event.now:type_name -> google.protobuf.Timestamp
-	52, // 63: tollgate.keymanager.v1.Dead.not_before:type_name -> google.protobuf.Timestamp
-	52, // 64: tollgate.keymanager.v1.Dead.expires_at:type_name -> google.protobuf.Timestamp
-	48, // 65: tollgate.keymanager.v1.ReportRequest.state:type_name -> tollgate.keymanager.v1.GatewayState
-	14, // 66: tollgate.keymanager.v1.GatewayState.kind:type_name -> tollgate.keymanager.v1.GatewayKind
-	15, // 67: tollgate.keymanager.v1.GatewayState.phase:type_name -> tollgate.keymanager.v1.GatewayPhase
-	18, // 68: tollgate.keymanager.v1.GatewayState.confirmed:type_name -> tollgate.keymanager.v1.Position
-	49, // 69: tollgate.keymanager.v1.GatewayState.nodes:type_name -> tollgate.keymanager.v1.NodeState
-	50, // 70: tollgate.keymanager.v1.GatewayState.rejected:type_name -> tollgate.keymanager.v1.RejectedResource
-	53, // 71: tollgate.keymanager.v1.GatewayState.lag:type_name -> google.protobuf.Duration
-	18, // 72: tollgate.keymanager.v1.NodeState.acknowledged:type_name -> tollgate.keymanager.v1.Position
-	50, // 73: tollgate.keymanager.v1.NodeState.rejected:type_name -> tollgate.keymanager.v1.RejectedResource
-	52, // 74: tollgate.keymanager.v1.RejectedResource.since:type_name -> google.protobuf.Timestamp
-	19, // 75: tollgate.keymanager.v1.KeyManager.Validate:input_type -> tollgate.keymanager.v1.ValidateRequest
-	26, // 76: tollgate.keymanager.v1.KeyManager.Watch:input_type -> tollgate.keymanager.v1.WatchRequest
-	41, // 77: tollgate.keymanager.v1.KeyManager.Follow:input_type -> tollgate.keymanager.v1.FollowRequest
-	46, // 78: tollgate.keymanager.v1.KeyManager.Report:input_type -> tollgate.keymanager.v1.ReportRequest
-	20, // 79: tollgate.keymanager.v1.KeyManager.Validate:output_type -> tollgate.keymanager.v1.ValidateResponse
-	27, // 80: tollgate.keymanager.v1.KeyManager.Watch:output_type -> tollgate.keymanager.v1.WatchResponse
-	42, // 81: tollgate.keymanager.v1.KeyManager.Follow:output_type -> tollgate.keymanager.v1.FollowResponse
-	47, // 82: tollgate.keymanager.v1.KeyManager.Report:output_type -> tollgate.keymanager.v1.ReportResponse
-	79, // [79:83] is the sub-list for method output_type
-	75, // [75:79] is the sub-list for method input_type
-	75, // [75:75] is the sub-list for extension type_name
-	75, // [75:75] is the sub-list for extension extendee
-	0,  // [0:75] is the sub-list for field type_name
+	35, // 44: tollgate.keymanager.v1.Backend.sandbox_tls:type_name -> tollgate.keymanager.v1.BackendTLS
+	13, // 45: tollgate.keymanager.v1.Retry.on:type_name -> tollgate.keymanager.v1.RetryCondition
+	53, // 46: tollgate.keymanager.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
+	53, // 47: tollgate.keymanager.v1.Retry.back_off:type_name -> google.protobuf.Duration
+	53, // 48: tollgate.keymanager.v1.HealthCheck.interval:type_name -> google.protobuf.Duration
+	53, // 49: tollgate.keymanager.v1.HealthCheck.timeout:type_name -> google.protobuf.Duration
+	53, // 50: tollgate.keymanager.v1.OutlierDetection.interval:type_name -> google.protobuf.Duration
+	53, // 51: tollgate.keymanager.v1.OutlierDetection.ejection_time:type_name -> google.protobuf.Duration
+	10, // 52: tollgate.keymanager.v1.Resource.auth_type:type_name -> tollgate.keymanager.v1.AuthType
+	53, // 53: tollgate.keymanager.v1.CORS.max_age:type_name -> google.protobuf.Duration
+	52, // 54: tollgate.keymanager.v1.Meta.created_at:type_name -> google.protobuf.Timestamp
+	52, // 55: tollgate.keymanager.v1.Meta.updated_at:type_name -> google.protobuf.Timestamp
+	53, // 56: tollgate.keymanager.v1.Tier.unit:type_name -> google.protobuf.Duration
+	38, // 57: tollgate.keymanager.v1.Tier.meta:type_name -> tollgate.keymanager.v1.Meta
+	18, // 58: tollgate.keymanager.v1.FollowRequest.from:type_name -> tollgate.keymanager.v1.Position
+	43, // 59: tollgate.keymanager.v1.FollowResponse.events:type_name -> tollgate.keymanager.v1.Event
+	25, // 60: tollgate.keymanager.v1.Event.mark:type_name -> tollgate.keymanager.v1.Mark
+	44, // 61: tollgate.keymanager.v1.Event.dead:type_name -> tollgate.keymanager.v1.Dead
+	45, // 62: tollgate.keymanager.v1.Event.stale:type_name -> tollgate.keymanager.v1.Stale
+	52, // 63: tollgate.keymanager.v1.Event.now:type_name -> google.protobuf.Timestamp
+	52, // 64: tollgate.keymanager.v1.Dead.not_before:type_name -> google.protobuf.Timestamp
+	52, // 65: tollgate.keymanager.v1.Dead.expires_at:type_name -> google.protobuf.Timestamp
+	48, // 66: tollgate.keymanager.v1.ReportRequest.state:type_name -> tollgate.keymanager.v1.GatewayState
+	14, // 67: tollgate.keymanager.v1.GatewayState.kind:type_name -> tollgate.keymanager.v1.GatewayKind
+	15, // 68: tollgate.keymanager.v1.GatewayState.phase:type_name -> tollgate.keymanager.v1.GatewayPhase
+	18, // 69: tollgate.keymanager.v1.GatewayState.confirmed:type_name -> tollgate.keymanager.v1.Position
+	49, // 70: tollgate.keymanager.v1.GatewayState.nodes:type_name -> tollgate.keymanager.v1.NodeState
+	50, // 71: tollgate.keymanager.v1.GatewayState.rejected:type_name -> tollgate.keymanager.v1.RejectedResource
+	53, // 72: tollgate.keymanager.v1.GatewayState.lag:type_name -> google.protobuf.Duration
+	18, // 73: tollgate.keymanager.v1.NodeState.acknowledged:type_name -> tollgate.keymanager.v1.Position
+	50, // 74: tollgate.keymanager.v1.NodeState.rejected:type_name -> tollgate.keymanager.v1.RejectedResource
+	52, // 75: tollgate.keymanager.v1.RejectedResource.since:type_name -> google.protobuf.Timestamp
+	19, // 76: tollgate.keymanager.v1.KeyManager.Validate:input_type -> tollgate.keymanager.v1.ValidateRequest
+	26, // 77: tollgate.keymanager.v1.KeyManager.Watch:input_type -> tollgate.keymanager.v1.WatchRequest
+	41, // 78: tollgate.keymanager.v1.KeyManager.Follow:input_type -> tollgate.keymanager.v1.FollowRequest
+	46, // 79: tollgate.keymanager.v1.KeyManager.Report:input_type -> tollgate.keymanager.v1.ReportRequest
+	20, // 80: tollgate.keymanager.v1.KeyManager.Validate:output_type -> tollgate.keymanager.v1.ValidateResponse
+	27, // 81: tollgate.keymanager.v1.KeyManager.Watch:output_type -> tollgate.keymanager.v1.WatchResponse
+	42, // 82: tollgate.keymanager.v1.KeyManager.Follow:output_type -> tollgate.keymanager.v1.FollowResponse
+	47, // 83: tollgate.keymanager.v1.KeyManager.Report:output_type -> tollgate.keymanager.v1.ReportResponse
+	80, // [80:84] is the sub-list for method output_type
+	76, // [76:80] is the sub-list for method input_type
+	76, // [76:76] is the sub-list for extension type_name
+	76, // [76:76] is the sub-list for extension extendee
+	0,  // [0:76] is the sub-list for field type_name
 }
 
 func init() { file_keymanager_proto_init() }

@@ -10,6 +10,7 @@ type backendSpec struct {
 	Outliers    *outlierSpec     `json:"outliers,omitempty"`
 	Limits      *limitsSpec      `json:"limits,omitempty"`
 	TLS         *backendTLSSpec  `json:"tls,omitempty"`
+	SandboxTLS  *backendTLSSpec  `json:"sandbox_tls,omitempty"`
 }
 
 type retrySpec struct {
@@ -53,7 +54,7 @@ func backendSpecOf(b *keymanager.Backend) *backendSpec {
 	if *b == (keymanager.Backend{}) {
 		return nil
 	}
-	s := &backendSpec{Limits: (*limitsSpec)(b.Limits), TLS: (*backendTLSSpec)(b.TLS)}
+	s := &backendSpec{Limits: (*limitsSpec)(b.Limits), TLS: (*backendTLSSpec)(b.TLS), SandboxTLS: (*backendTLSSpec)(b.SandboxTLS)}
 	if r := b.Retry; r != nil {
 		s.Retry = &retrySpec{Attempts: r.Attempts, On: r.On, AnyMethod: r.AnyMethod,
 			PerTryMS: r.PerTryTimeout.Milliseconds(), BackOffMS: r.BackOff.Milliseconds()}
@@ -74,7 +75,7 @@ func (s *backendSpec) backend() keymanager.Backend {
 	if s == nil {
 		return keymanager.Backend{}
 	}
-	b := keymanager.Backend{Limits: (*keymanager.BackendLimits)(s.Limits), TLS: (*keymanager.BackendTLS)(s.TLS)}
+	b := keymanager.Backend{Limits: (*keymanager.BackendLimits)(s.Limits), TLS: (*keymanager.BackendTLS)(s.TLS), SandboxTLS: (*keymanager.BackendTLS)(s.SandboxTLS)}
 	if r := s.Retry; r != nil {
 		b.Retry = &keymanager.Retry{Attempts: r.Attempts, On: r.On, AnyMethod: r.AnyMethod,
 			PerTryTimeout: span(r.PerTryMS), BackOff: span(r.BackOffMS)}

@@ -96,6 +96,7 @@ func newAPI(org keymanager.OrganizationID, name string) keymanager.API {
 			Outliers:    &keymanager.OutlierDetection{Consecutive5xx: 7, Interval: 3 * time.Second, EjectionTime: 20 * time.Second, MaxEjectionPercent: 30},
 			Limits:      &keymanager.BackendLimits{Connections: 10, Pending: 20, Requests: 30, Retries: 4},
 			TLS:         &keymanager.BackendTLS{CA: "partners", ClientCertificate: "gateway", ServerName: "a.example"},
+			SandboxTLS:  &keymanager.BackendTLS{CA: "ours", ClientCertificate: "sandbox", ServerName: "s.example"},
 		},
 	}
 }
