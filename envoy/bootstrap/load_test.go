@@ -148,6 +148,30 @@ func TestConnectionsToAuthz(t *testing.T) {
 	}
 }
 
+// A worker opens another connection to authz when one has as many calls open as
+// authz takes on it.
+func TestConnectionsForManyCalls(t *testing.T) {
+	t.Run("E25 many calls at once", func(t *testing.T) {
+		const each, callers = 16, 40
+		socket := filepath.Join(envoytest.Dir(t), "authz.sock")
+		authz, gate := &checks{}, make(chan struct{})
+		authz.gate.Store(&gate)
+		authz.serve(t, listen(t, "unix", socket), grpc.MaxConcurrentStreams(each))
+		e := newGateway(t, socket, 1, nil, nil)
+		results := call(t, e.Addr("tcp-0"), callers)
+		envoytest.Eventually(t, func() error {
+			if calls, n := authz.waiting.Load(), e.Stat("cluster.authz.upstream_cx_active"); calls != callers || n != 3 {
+				return fmt.Errorf("%d calls over %d connections", calls, n)
+			}
+			return nil
+		})
+		close(gate)
+		if statuses := <-results; statuses[http.StatusOK] != callers {
+			t.Errorf("%v", statuses)
+		}
+	})
+}
+
 // An idle connection is asked for a sign of life, and not so often that authz
 // takes it for an attack. The times are those of the bootstrap and of authz
 // (30 s, at least 5 s), both shorter.

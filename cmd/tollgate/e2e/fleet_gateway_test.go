@@ -26,6 +26,7 @@ func TestFaultFleetGateways(t *testing.T) {
 	load := rig.StartLoad(t, 60, w.shots())
 	load.Flows(5, nil)
 	others := rig.At(w.Gateways[1:]...)
+	leaks := w.leaks(t)
 	for _, row := range []struct {
 		name  string
 		fault func(*testing.T, *rig.Load)
@@ -55,6 +56,7 @@ func TestFaultFleetGateways(t *testing.T) {
 			t.Logf("%d right, %d undecided: %s", right, undecided, load.Summary(from))
 		})
 	}
+	leaks()
 	load.End()
 }
 

@@ -25,10 +25,10 @@ const fleetStale = `
 {kind: Subscription, organization: default, name: buyer-patient, spec: {application: buyer, api: patient/1.0.0, tier: Gold}}
 `
 
-// Where the world of a partition is asked: APIs that are decided without a word
-// from the key manager for max_stale (5 s), for no time, and for ten minutes.
+// Where the world of a partition is asked besides shopItems, whose API is decided
+// without a word from the key manager for max_stale (5 s): APIs that are so for no
+// time, and for ten minutes.
 const (
-	shopItems    = "/shop/1.0.0/items"
 	strictItems  = "/strict/1.0.0/items"
 	patientItems = "/patient/1.0.0/items"
 )

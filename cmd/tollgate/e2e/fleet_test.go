@@ -13,6 +13,9 @@ import (
 	"tollgate/cmd/tollgate/e2e/rig"
 )
 
+// shopItems is the path of fleetWorld that the application may call.
+const shopItems = "/shop/1.0.0/items"
+
 // fleetWorld is two APIs, and an application with a subscription to the first.
 const fleetWorld = `
 {kind: User, organization: default, name: alice, spec: {}}
@@ -74,9 +77,9 @@ func settle(t *testing.T, fleet *rig.Fleet) *world {
 	w.admin = w.Fleet.Admin(t)
 	w.client = w.admin.Apply(t, strings.ReplaceAll(fleetWorld, "PRODUCTION_URL", "http://"+w.Production))["buyer/PRODUCTION"]
 	w.good, w.dead = w.Issue(t, w.client, "shop:write"), w.Issue(t, w.client, "shop:write")
-	w.everywhere(t, "/shop/1.0.0/items", w.dead, 200, "")
+	w.everywhere(t, shopItems, w.dead, 200, "")
 	w.revoke(t, w.KeyManager, w.dead)
-	w.everywhere(t, "/shop/1.0.0/items", w.dead, 401, "900901")
+	w.everywhere(t, shopItems, w.dead, 401, "900901")
 	return w
 }
 
@@ -143,9 +146,9 @@ func (w *world) shots() []rig.Shot {
 	var out []rig.Shot
 	for _, gateway := range w.Gateways {
 		out = append(out,
-			rig.Shot{Name: "good", Gateway: gateway, Path: "/shop/1.0.0/items", Header: rig.Bearer(w.good), Status: 200},
-			rig.Shot{Name: "revoked", Gateway: gateway, Path: "/shop/1.0.0/items", Header: rig.Bearer(w.dead), Status: 401, Code: "900901"},
-			rig.Shot{Name: "forged", Gateway: gateway, Path: "/shop/1.0.0/items", Header: rig.Bearer("tgat_forged"), Status: 401, Code: "900901"},
+			rig.Shot{Name: "good", Gateway: gateway, Path: shopItems, Header: rig.Bearer(w.good), Status: 200},
+			rig.Shot{Name: "revoked", Gateway: gateway, Path: shopItems, Header: rig.Bearer(w.dead), Status: 401, Code: "900901"},
+			rig.Shot{Name: "forged", Gateway: gateway, Path: shopItems, Header: rig.Bearer("tgat_forged"), Status: 401, Code: "900901"},
 			rig.Shot{Name: "no scope", Gateway: gateway, Path: "/shop/1.0.0/admin", Header: rig.Bearer(w.good), Status: 403, Code: "900910"},
 			rig.Shot{Name: "not subscribed", Gateway: gateway, Path: "/bank/1.0.0/items", Header: rig.Bearer(w.good), Status: 403, Code: "900908"},
 		)
@@ -161,12 +164,12 @@ func hot(s *rig.Shot) bool { return s.Name != "not subscribed" }
 func TestFleetChanges(t *testing.T) {
 	w := newWorld(t, nil)
 	tok := w.Issue(t, w.client)
-	w.everywhere(t, "/shop/1.0.0/items", tok, 200, "")
+	w.everywhere(t, shopItems, tok, 200, "")
 
 	w.admin.Apply(t, subscribed("shop", "BLOCKED"))
-	w.everywhere(t, "/shop/1.0.0/items", tok, 401, "900907")
+	w.everywhere(t, shopItems, tok, 401, "900907")
 	w.admin.Apply(t, subscribed("shop", "UNBLOCKED"))
-	w.everywhere(t, "/shop/1.0.0/items", tok, 200, "")
+	w.everywhere(t, shopItems, tok, 200, "")
 
 	w.admin.Apply(t, oneAPI("fresh", "PUBLISHED", w.Production)+subscribed("fresh", "UNBLOCKED"))
 	w.everywhere(t, "/fresh/1.0.0/items", tok, 200, "")
@@ -174,8 +177,8 @@ func TestFleetChanges(t *testing.T) {
 	w.everywhere(t, "/fresh/1.0.0/items", tok, 404, "404")
 
 	w.revoke(t, w.KeyManager, tok)
-	w.everywhere(t, "/shop/1.0.0/items", tok, 401, "900901")
-	w.everywhere(t, "/shop/1.0.0/items", w.good, 200, "")
+	w.everywhere(t, shopItems, tok, 401, "900901")
+	w.everywhere(t, shopItems, w.good, 200, "")
 }
 
 // Each process of a fleet dies and freezes under load. Nobody is let through or
@@ -203,7 +206,7 @@ func TestFaultFleetProcesses(t *testing.T) {
 				fault.heal()
 				n.Ready()
 				load.Flows(10, nil)
-				w.everywhere(t, "/shop/1.0.0/items", revoked, 401, "900901")
+				w.everywhere(t, shopItems, revoked, 401, "900901")
 				right, undecided := load.NoneWrong(from)
 				load.AllRight(from, rig.At(others...))
 				t.Logf("%d right, %d undecided: %s", right, undecided, load.Summary(from))
@@ -222,9 +225,9 @@ func (w *world) issueAndRevoke(t *testing.T, ill *rig.Node, gateways []string) s
 		keyManager = w.Web[1]
 	}
 	tok := w.IssueAt(t, keyManager, w.client)
-	w.at(t, gateways, "/shop/1.0.0/items", tok, 200, "")
+	w.at(t, gateways, shopItems, tok, 200, "")
 	w.revoke(t, keyManager, tok)
-	w.at(t, gateways, "/shop/1.0.0/items", tok, 401, "900901")
+	w.at(t, gateways, shopItems, tok, 401, "900901")
 	return tok
 }
 
@@ -247,6 +250,7 @@ func TestFaultFleetStores(t *testing.T) {
 	w := newWorld(t, nil)
 	load := rig.StartLoad(t, 100, w.shots())
 	load.Flows(5, nil)
+	leaks := w.leaks(t)
 	readOnly := func(is string) {
 		w.Postgres.Exec("ALTER SYSTEM SET default_transaction_read_only = " + is)
 		w.Postgres.Exec("SELECT pg_reload_conf()")
@@ -283,12 +287,12 @@ func TestFaultFleetStores(t *testing.T) {
 				rig.Eventually(t, "no token is issued", func() error { return noToken(w, t) })
 			}
 			if fault.reads {
-				w.everywhere(t, "/shop/1.0.0/items", cold, 200, "")
+				w.everywhere(t, shopItems, cold, 200, "")
 			} else {
-				w.at(t, w.Gateways[:1], "/shop/1.0.0/items", cold, 503, "900900")
+				w.at(t, w.Gateways[:1], shopItems, cold, 503, "900900")
 			}
 			fault.heal()
-			w.everywhere(t, "/shop/1.0.0/items", cold, 200, "")
+			w.everywhere(t, shopItems, cold, 200, "")
 			w.issueAndRevoke(t, nil, w.Gateways)
 			load.Flows(10, nil)
 			load.NoneWrong(from)
@@ -296,6 +300,7 @@ func TestFaultFleetStores(t *testing.T) {
 			t.Log(load.Summary(from))
 		})
 	}
+	leaks()
 	load.End()
 	if advice := "default_transaction_read_only must be off"; !strings.Contains(w.AllLogs(), advice) {
 		t.Errorf("no log says what to do about a database that is read-only (%q)", advice)

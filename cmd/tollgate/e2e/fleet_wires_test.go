@@ -20,12 +20,13 @@ func TestFaultFleetNetwork(t *testing.T) {
 	w := newWorld(t, nil)
 	load := rig.StartLoad(t, 100, w.shots())
 	load.Flows(5, nil)
+	leaks := w.leaks(t)
 	for _, pair := range []struct {
 		from, to string
 		felt     func(*world, *testing.T) error // that nothing comes through
 	}{
 		{"keymanager", "postgres", noToken}, {"authz", "redis", redisGivenUp}, {"authz", "keymanager", coldUndecided},
-		{"xds", "keymanager", catalogLost}, {"envoy", "xds", noControlPlane},
+		{"xds", "keymanager", catalogLost}, {"envoy", "xds", noControlPlane}, {"envoy", "web", noTokenThrough},
 	} {
 		wires := w.between(pair.from, pair.to)
 		if len(wires) < 2 {
@@ -68,6 +69,7 @@ func TestFaultFleetNetwork(t *testing.T) {
 			})
 		}
 	}
+	leaks()
 	load.End()
 }
 
@@ -80,7 +82,29 @@ func (w *world) healed(t *testing.T) {
 		}
 		return nil
 	})
+	for _, gateway := range w.Gateways {
+		rig.Eventually(t, "a token through "+gateway, func() error {
+			a, err := w.tokenThrough(t, gateway)
+			if err == nil && a.Status != http.StatusOK {
+				err = fmt.Errorf("%d %s", a.Status, a.Body)
+			}
+			return err
+		})
+	}
 	w.issueAndRevoke(t, nil, w.Gateways)
+}
+
+// tokenThrough asks for a token at the endpoint behind a gateway.
+func (w *world) tokenThrough(t *testing.T, gateway string) (rig.Answer, error) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+gateway+"/oauth2/token", strings.NewReader("grant_type=client_credentials"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Authorization", w.client.Basic())
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	return rig.Send(client, req)
 }
 
 // The other ways in which a dead wire is felt.
@@ -105,6 +129,15 @@ func coldUndecided(w *world, t *testing.T) error {
 		a, err := call(gateway, shopItems, cold)
 		if err != nil || a.Status != http.StatusServiceUnavailable || a.Code() != "900900" {
 			return fmt.Errorf("a new token is answered %d %s %v", a.Status, a.Body, err)
+		}
+	}
+	return nil
+}
+
+func noTokenThrough(w *world, t *testing.T) error {
+	for _, gateway := range w.Gateways {
+		if a, err := w.tokenThrough(t, gateway); err == nil && a.Status < http.StatusInternalServerError {
+			return fmt.Errorf("a token is answered %d at %s", a.Status, gateway)
 		}
 	}
 	return nil

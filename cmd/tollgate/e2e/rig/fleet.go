@@ -41,6 +41,7 @@ type Fleet struct {
 	Wires map[string]*Wire
 
 	usage   bool // Envoys tell the key managers of each call
+	remote  bool // Envoys ask authz over mTLS; the key managers speak HTTPS
 	ca      *peertest.Authority
 	keys    string   // folder of the key files that all share
 	private []string // the keys of certificates
@@ -128,7 +129,9 @@ func (n *Node) Ready() {
 
 // NewFleet starts a fleet and waits until all of it is ready. settings are what
 // every process of a role gets besides ("authz", "AUTHZ_MAX_STALE=5s"). Any of
-// the role "gateway" has Envoys send usage records.
+// the role "gateway" has Envoys send usage records; any of the role "remote" puts
+// mTLS between Envoys and authz in place of a socket, and HTTPS in front of the
+// key managers.
 func NewFleet(t testing.TB, settings map[string][]string) *Fleet {
 	t.Helper()
 	return NewFleetOf(t, "", settings)
@@ -137,7 +140,7 @@ func NewFleet(t testing.TB, settings map[string][]string) *Fleet {
 // NewFleetOf is NewFleet of another tollgate ("" = the one of this tree).
 func NewFleetOf(t testing.TB, program string, settings map[string][]string) *Fleet {
 	t.Helper()
-	f := &Fleet{Rig: New(t), Wires: map[string]*Wire{}, ca: peertest.CA(t), usage: settings["gateway"] != nil}
+	f := &Fleet{Rig: New(t), Wires: map[string]*Wire{}, ca: peertest.CA(t), usage: settings["gateway"] != nil, remote: settings["remote"] != nil}
 	f.Postgres = storetest.StartServer(t)
 	database := NewLink(t, func(ctx context.Context) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(filepath.Dir(f.Postgres.Dir()), ".s.PGSQL.5432"))
@@ -213,10 +216,11 @@ func (f *Fleet) plan(database string, settings map[string][]string) {
 		f.KeyManagers = append(f.KeyManagers, f.node(name, "keymanager", fmt.Sprintf(`
 store: {dsn: "postgres://tollgate@%s/postgres?search_path=public&sslmode=disable"}
 keys: {tag_file: %s, pepper_file: %s}
-keymanager: {address: "%s", issuer: "http://%s"}
+keymanager: {address: "%s", issuer: "%s://%s"%s}
 rpc: {address: "%s"}
-`, f.wire(name, "postgres", database), f.key("tag"), f.key("pepper"), web[i], web[0], f.rpc[i]), settings["keymanager"]))
+`, f.wire(name, "postgres", database), f.key("tag"), f.key("pepper"), web[i], f.scheme(), web[0], f.https(), f.rpc[i]), settings["keymanager"]))
 	}
+	groups := f.groups(web)
 	for i := range fleetXDS {
 		name := fmt.Sprint("xds-", i+1)
 		f.XDS = append(f.XDS, f.node(name, "xds", fmt.Sprintf(`
@@ -224,18 +228,21 @@ rpc: {servers: [%s]}
 xds:
   address: "%s"
   groups:
-%s`, f.servers(name, f.rpc), ads[i], f.groups(web)), settings["xds"]))
+%s`, f.servers(name, f.rpc), ads[i], groups), settings["xds"]))
 	}
 	for i := range fleetGateways {
-		name := fmt.Sprint("authz-", i+1)
+		name, address := fmt.Sprint("authz-", i+1), ""
+		if f.remote {
+			address = ports(1)[0]
+		}
 		f.Authz = append(f.Authz, f.node(name, "authz", fmt.Sprintf(`
 rpc: {servers: [%s]}
 keys: {tag_file: %s}
 gateway: {group: %s}
-authz: {socket: %s}
+authz: {socket: %s, address: %q}
 redis: {mode: single, addresses: ["%s"], key_file: %s}
-`, f.servers(name, f.rpc), f.key("tag"), group(i), f.Socket(i), f.wire(name, "redis", f.Redis.Addr), f.key("redis")), settings["authz"]))
-		f.Envoys = append(f.Envoys, f.envoy(i, ads))
+`, f.servers(name, f.rpc), f.key("tag"), group(i), f.Socket(i), address, f.wire(name, "redis", f.Redis.Addr), f.key("redis")), settings["authz"]))
+		f.Envoys = append(f.Envoys, f.envoy(i, ads, address))
 	}
 }
 
@@ -261,19 +268,54 @@ func (f *Fleet) servers(from string, rpc []string) string {
 func (f *Fleet) groups(web []string) string {
 	var b strings.Builder
 	for i, address := range f.Gateways {
-		fmt.Fprintf(&b, "  - {name: %s, listeners: [{address: %q}], hosts: [127.0.0.1, localhost], keymanager: {addresses: [%s]}, usage: %t}\n", group(i), address, upstreams(web), f.usage)
+		shown := ""
+		if f.remote {
+			shown = fmt.Sprintf(", ca: internal, client_certificate: %s-token", group(i))
+		}
+		fmt.Fprintf(&b, "  - {name: %s, listeners: [{address: %q}], hosts: [127.0.0.1, localhost], keymanager: {addresses: [%s]%s}, usage: %t}\n",
+			group(i), address, f.upstreams(fmt.Sprint("envoy-", i+1), web), shown, f.usage)
+	}
+	if f.remote {
+		fmt.Fprintf(&b, "  certificates:\n    internal: {ca_file: %s}\n", f.CAFile())
+		for i := range f.Gateways {
+			cert, key, _ := f.ca.Client("gateway/" + group(i) + "/token").Files(f.t)
+			f.private = append(f.private, key)
+			fmt.Fprintf(&b, "    %s-token: {cert_file: %s, key_file: %s}\n", group(i), cert, key)
+		}
 	}
 	return b.String()
 }
 
-// upstreams is where Envoys reach the token endpoint.
-func upstreams(web []string) string {
+// upstreams is where an Envoy reaches the token endpoint: "envoy-1>web-2" is the
+// wire to that of keymanager-2.
+func (f *Fleet) upstreams(envoy string, web []string) string {
 	var out []string
-	for _, address := range web {
-		out = append(out, fmt.Sprintf("%q", "http://"+address))
+	for i, address := range web {
+		out = append(out, fmt.Sprintf("%q", f.scheme()+"://"+f.wire(envoy, fmt.Sprint("web-", i+1), address)))
 	}
 	return strings.Join(out, ", ")
 }
+
+// scheme is what the key managers speak.
+func (f *Fleet) scheme() string {
+	if f.remote {
+		return "https"
+	}
+	return "http"
+}
+
+// https are the settings of a key manager that speaks HTTPS.
+func (f *Fleet) https() string {
+	if !f.remote {
+		return ""
+	}
+	cert, key, _ := f.ca.Issue(peertest.Leaf{URIs: []string{}, Hosts: []string{"127.0.0.1"}}).Files(f.t)
+	f.private = append(f.private, key)
+	return fmt.Sprintf(", cert_file: %s, key_file: %s", cert, key)
+}
+
+// CAFile is the authority of all certificates.
+func (f *Fleet) CAFile() string { return f.File("ca.pem", string(f.ca.PEM)) }
 
 // node writes the configuration of one tollgate process.
 func (f *Fleet) node(name, role, config string, settings []string) *Node {
@@ -319,8 +361,9 @@ func (f *Fleet) Admin(t testing.TB) *Admin {
 	return f.signIn(t, f.AdminFile(t))
 }
 
-// envoy is the i-th Envoy, with the bootstrap that tollgate prints for it.
-func (f *Fleet) envoy(i int, ads []string) *Node {
+// envoy is the i-th Envoy, with the bootstrap that tollgate prints for it. remote
+// is the address of its authz; "" = its socket.
+func (f *Fleet) envoy(i int, ads []string, remote string) *Node {
 	f.t.Helper()
 	name := fmt.Sprint("envoy-", i+1)
 	n := &Node{Name: name, Ops: FreePorts(f.t, 1)[0], fleet: f}
@@ -330,10 +373,14 @@ func (f *Fleet) envoy(i int, ads []string) *Node {
 	for k, address := range ads {
 		xds = append(xds, f.wire(name, fmt.Sprint("xds-", k+1), address))
 	}
+	authz := f.Socket(i)
+	if remote != "" {
+		authz = f.wire(name, fmt.Sprint("authz-", i+1), remote)
+	}
 	dir := filepath.Join(filepath.Dir(f.State), name)
 	args := []string{
 		"envoy", "bootstrap", "--node", name, "--group", group(i), "--xds", strings.Join(xds, ","),
-		"--authz", f.Socket(i), "--admin", n.Ops, "--memory", "2GiB", "--write-dir", dir, "--force",
+		"--authz", authz, "--admin", n.Ops, "--memory", "2GiB", "--write-dir", dir, "--force",
 		"--tls-cert", cert, "--tls-key", key, "--tls-ca", ca, "--trust-domain", peertest.TrustDomain,
 	}
 	if f.usage {
