@@ -239,10 +239,10 @@ func bitFlip(t *testing.T) {
 		t.Errorf("a new token: %v", err)
 	}
 	mu.Lock()
-	told := strings.Count(text.String(), "the database finds its data damaged")
+	told := strings.Contains(text.String(), "the database finds its data damaged")
 	mu.Unlock()
-	if told != 1 {
-		t.Errorf("damage was told %d times, want one line in ten seconds", told)
+	if !told {
+		t.Error("damage is not told")
 	}
 	flip() // back, as a restored copy of the file would
 	for _, token := range all {
