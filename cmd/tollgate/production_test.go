@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -104,6 +105,39 @@ func TestUnits(t *testing.T) {
 			}
 			if err != nil {
 				t.Errorf("%s: tollgate %s: %v", unit, c[1], err)
+			}
+		}
+	}
+}
+
+// Who follows operations.md has every file that the configurations of it name.
+func TestProductionFilesAreMade(t *testing.T) {
+	doc := readDoc(t, "operations.md")
+	brought := regexp.MustCompile(`(?:secrets/|[\w$-]+:/etc/tollgate/tls/|>/etc/tollgate/secrets/)([\w-]+\.?\w*)`)
+	made := map[string]bool{"tls.crt": true, "tls.key": true, "ca.crt": true} // with "scp pki/ROLE/NAME/*"
+	for _, m := range brought.FindAllStringSubmatch(doc, -1) {
+		made[m[1]] = true
+	}
+	_, rest, _ := strings.Cut(doc, "without the group `partners` and the")
+	without, _, _ := strings.Cut(rest, ", which show what else there is")
+	named := regexp.MustCompile(`/etc/tollgate/(?:tls|secrets)/([\w.-]+)`)
+	for _, role := range []string{"keymanager", "xds", "authz"} {
+		data, err := os.ReadFile(filepath.Join("../../deploy/production", role+".yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files := named.FindAllStringSubmatch(string(data), -1)
+		if len(files) == 0 {
+			t.Errorf("%s.yaml names no file", role)
+		}
+		for _, m := range files {
+			file := m[1]
+			leftOut := slices.ContainsFunc([]string{"", "-ca", "-client"}, func(part string) bool {
+				name := strings.TrimSuffix(strings.TrimSuffix(file, filepath.Ext(file)), part)
+				return strings.Contains(without, "`"+name+"`")
+			})
+			if !made[file] && !leftOut {
+				t.Errorf("%s.yaml names %s: nothing in operations.md brings it there", role, m[0])
 			}
 		}
 	}
