@@ -76,22 +76,24 @@ func (d *daemon) open(ctx context.Context) (err error) {
 }
 
 // openDatabase opens the system of record, and waits for a PostgreSQL that does
-// not answer yet.
+// not answer yet, or in which another key manager is at work.
 func (d *daemon) openDatabase(ctx context.Context) error {
+	later := func(err error) bool {
+		return d.cfg.Store.DSN != "" && keymanager.KindOf(err) == keymanager.KindUnavailable
+	}
 	err := d.await(ctx, "keymanager", func() (err error) {
 		d.store, err = openStore(ctx, &d.cfg, d.state, d.log)
 		return err
-	}, func(err error) bool {
-		return d.cfg.Store.DSN != "" && keymanager.KindOf(err) == keymanager.KindUnavailable
-	})
+	}, later)
 	if err != nil {
 		return err
 	}
-	if err = checkRemembered(ctx, d.store, d.state.Path(fileLog)); err != nil {
+	return d.await(ctx, "keymanager", func() (err error) {
+		if err = checkRemembered(ctx, d.store, d.state.Path(fileLog)); err == nil {
+			d.credentials, err = firstStart(ctx, d.store, d.keys, d.cfg.Keys, d.state, d.keyManagerURL(), d.log)
+		}
 		return err
-	}
-	d.credentials, err = firstStart(ctx, d.store, d.keys, d.cfg.Keys, d.state, d.keyManagerURL(), d.log)
-	return err
+	}, later)
 }
 
 // openKeys reads the key files. The tag key in the state folder is the key

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -50,12 +51,16 @@ func firstStart(ctx context.Context, st store.Store, keys *Keys, cfg KeysConfig,
 		if err == nil {
 			err = administrate(ctx, st, keys, creds, path, log)
 		}
-		if fresh && !again && keymanager.KindOf(err) == keymanager.KindConflict {
+		switch kind := keymanager.KindOf(err); {
+		case fresh && !again && kind == keymanager.KindConflict:
 			// Another key manager was first with an empty database: its consumer
 			// key is the one now.
 			if err = os.Remove(path); err == nil {
 				continue
 			}
+		case fresh && kind == keymanager.KindUnavailable:
+			// So it may be at the next try.
+			err = errors.Join(err, os.Remove(path))
 		}
 		return creds, err
 	}
