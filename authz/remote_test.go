@@ -113,11 +113,7 @@ func TestDrain(t *testing.T) {
 		must(t, err)
 		return h.GetStatus()
 	}
-	for deadline := time.Now().Add(30 * time.Second); health() != healthpb.HealthCheckResponse_SERVING; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("never serves")
-		}
-	}
+	eventually(t, "serves", func() bool { return health() == healthpb.HealthCheckResponse_SERVING })
 	r.server.Drain()
 	for range 3 { // also after it has looked at itself again
 		if got := health(); got != healthpb.HealthCheckResponse_NOT_SERVING {

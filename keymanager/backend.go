@@ -6,8 +6,8 @@ import (
 )
 
 // Backend is how gateways deal with the back ends of an API, production and
-// sandbox alike unless it says otherwise. Each part that is nil, and each number that is zero, has the
-// default that stands beside it.
+// sandbox alike unless it says otherwise. Each part that is nil, and each number
+// that is zero, has the default that stands beside it.
 type Backend struct {
 	// Retry is when a call is sent again. nil = once more, and only what has not
 	// reached a back end (DefaultRetry).

@@ -210,23 +210,30 @@ func (c *certificates) log(before *certificates, logger *slog.Logger, m *metrics
 // may. That a certificate is there is not told to who may not use it.
 func (c *certificates) backend(ts trusts) error {
 	for _, tr := range ts {
-		for _, use := range []struct {
-			name, what string
-			has        func(*loaded) bool
-		}{
-			{tr.ca, "authorities", func(l *loaded) bool { return len(l.authorities) > 0 }},
-			{tr.client, "key pair", func(l *loaded) bool { return len(l.key) > 0 }},
-		} {
-			if use.name == "" {
-				continue
-			}
-			l := c.good[use.name]
-			if l == nil || !slices.Contains(l.users, tr.org) && !slices.Contains(l.users, anyOrganization) {
-				return fmt.Errorf("certificate %q: there is none of that name that organization %q may use", use.name, tr.org)
-			}
-			if !use.has(l) {
-				return fmt.Errorf("certificate %q has no %s", use.name, use.what)
-			}
+		if err := c.usable(tr); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *certificates) usable(tr trust) error {
+	for _, use := range []struct {
+		name, what string
+		has        func(*loaded) bool
+	}{
+		{tr.ca, "authorities", func(l *loaded) bool { return len(l.authorities) > 0 }},
+		{tr.client, "key pair", func(l *loaded) bool { return len(l.key) > 0 }},
+	} {
+		if use.name == "" {
+			continue
+		}
+		l := c.good[use.name]
+		if l == nil || !slices.Contains(l.users, tr.org) && !slices.Contains(l.users, anyOrganization) {
+			return fmt.Errorf("certificate %q: there is none of that name that organization %q may use", use.name, tr.org)
+		}
+		if !use.has(l) {
+			return fmt.Errorf("certificate %q has no %s", use.name, use.what)
 		}
 	}
 	return nil

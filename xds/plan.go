@@ -219,7 +219,7 @@ func clusterName(id keymanager.APIID, protocol keymanager.Protocol, verified tru
 		if tr.env != "" {
 			fmt.Fprintf(h, "%s ", tr.env)
 		}
-		if tr.env != "" || len(tr.certificates()) > 0 || tr.name != "" {
+		if tr.env+tr.ca+tr.client+tr.name != "" {
 			fmt.Fprintf(h, "%q %q %q\n", tr.ca, tr.client, tr.name)
 		}
 	}

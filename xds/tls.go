@@ -31,16 +31,6 @@ type trust struct {
 	org keymanager.OrganizationID
 }
 
-// certificates are the names of the certificates that it needs.
-func (t trust) certificates() (out []string) {
-	for _, name := range []string{t.ca, t.client} {
-		if name != "" && !slices.Contains(out, name) {
-			out = append(out, name)
-		}
-	}
-	return out
-}
-
 // trusts are those of an API: one, or two where the sandbox has its own; none
 // without https.
 type trusts []trust
@@ -48,8 +38,8 @@ type trusts []trust
 // certificates are the names of the certificates that they need.
 func (ts trusts) certificates() (out []string) {
 	for _, t := range ts {
-		for _, name := range t.certificates() {
-			if !slices.Contains(out, name) {
+		for _, name := range []string{t.ca, t.client} {
+			if name != "" && !slices.Contains(out, name) {
 				out = append(out, name)
 			}
 		}

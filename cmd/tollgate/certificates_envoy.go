@@ -84,7 +84,9 @@ func (g *gatewayCertificates) reload(set func(map[string]xds.Certificate) error)
 	list, changed := maps.Clone(g.list), []string{}
 	for _, name := range slices.Sorted(maps.Keys(g.cfg)) {
 		cert, err := readGatewayCertificate(g.cfg[name])
-		if err == nil {
+		old := g.list[name]
+		changes := g.next[name] || !bytes.Equal(cert.CertPEM, old.CertPEM) || !bytes.Equal(cert.KeyPEM, old.KeyPEM) || !bytes.Equal(cert.CAPEM, old.CAPEM)
+		if err == nil && changes {
 			err = g.early(cert)
 		}
 		if err != nil {
@@ -95,8 +97,7 @@ func (g *gatewayCertificates) reload(set func(map[string]xds.Certificate) error)
 			continue
 		}
 		delete(g.said, name)
-		old := g.list[name]
-		if g.next[name] || !bytes.Equal(cert.CertPEM, old.CertPEM) || !bytes.Equal(cert.KeyPEM, old.KeyPEM) || !bytes.Equal(cert.CAPEM, old.CAPEM) {
+		if changes {
 			list[name], changed = cert, append(changed, name)
 			delete(g.next, name)
 		}

@@ -19,6 +19,7 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"tollgate/cmd/tollgate/e2e/rig"
+	"tollgate/envoy/envoytest"
 	"tollgate/keymanager/admin"
 )
 
@@ -134,12 +135,7 @@ func freeAddress(t *testing.T) string {
 // stateDir is a state folder with a short name.
 func stateDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "tollgate-process-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return filepath.Join(dir, "state")
+	return filepath.Join(envoytest.Dir(t), "state")
 }
 
 // Three processes with one state folder find each other in whatever order they

@@ -18,17 +18,14 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"tollgate/envoy/envoytest"
 	"tollgate/keymanager/admin"
 )
 
 // referenceDaemon is a process that has been wired and not started.
 func referenceDaemon(t *testing.T) *daemon {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "tollgate-reference-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := envoytest.Dir(t)
 	cfg := defaultConfig()
 	cfg.State.Dir = filepath.Join(dir, "state")
 	cfg.KeyManager.Address, cfg.Ops.Address = "127.0.0.1:0", "127.0.0.1:0"

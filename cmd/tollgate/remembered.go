@@ -36,9 +36,7 @@ func readRemembered(path string) (last remembered, err error) {
 // log a new epoch, of which nothing is remembered.
 func (r remembered) check(head keymanager.Position) error {
 	if head.Epoch.String() == r.Epoch && head.Seq < r.Seq {
-		return fmt.Errorf("the database is behind what it was: its log ends at event %d, and was at %d. If it was restored from a backup, "+
-			"or has lost transactions in a fail-over, run \"tollgate migrate restored\" before a key manager starts on it: "+
-			"what was revoked since would be honoured again", head.Seq, r.Seq)
+		return store.InThePast(r.Seq, head.Seq)
 	}
 	return nil
 }

@@ -8,21 +8,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"tollgate/envoy/envoytest"
 )
 
-// shortDir is a folder whose path leaves room for that of a socket.
-func shortDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "tollgate-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
-}
-
 func TestListenUnix(t *testing.T) {
-	dir := shortDir(t)
+	dir := envoytest.Dir(t)
 	path := filepath.Join(dir, "s.sock")
 	first, err := listenUnix(t.Context(), "authz", path)
 	if err != nil {
@@ -69,7 +60,7 @@ func TestListenUnix(t *testing.T) {
 
 // A socket whose file was removed is there again, and who is connected stays.
 func TestSocketFileRemoved(t *testing.T) {
-	path := filepath.Join(shortDir(t), "s.sock")
+	path := filepath.Join(envoytest.Dir(t), "s.sock")
 	l, err := listenUnix(t.Context(), "authz", path)
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"tollgate/envoy"
+	"tollgate/envoy/envoytest"
 	"tollgate/keymanager"
 )
 
@@ -44,11 +44,7 @@ type wirePlace struct {
 
 func newWireWorld(t *testing.T, p wirePlace) *wireWorld {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "tollgate-wire-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := envoytest.Dir(t)
 	cfg := defaultConfig()
 	cfg.State.Dir = filepath.Join(dir, "state")
 	cfg.KeyManager.Address, cfg.Ops.Address = "127.0.0.1:0", "127.0.0.1:0"
@@ -68,6 +64,7 @@ func newWireWorld(t *testing.T, p wirePlace) *wireWorld {
 		w.d = startDaemon(t, cfg, allRoles)
 		w.gate = w.d
 	}
+	var err error
 	if w.client, err = newClient(w.d.credentials); err != nil {
 		t.Fatal(err)
 	}

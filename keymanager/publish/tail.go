@@ -2,7 +2,6 @@ package publish
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -112,7 +111,7 @@ func (s *Service) readLog(ctx context.Context, t *tailState) (more bool, err err
 		s.dead.expire(now)
 	}
 	if t.loaded && head.Epoch == t.at.Epoch && head.Seq < t.promised {
-		return false, inThePast(t.promised, head.Seq)
+		return false, store.InThePast(t.promised, head.Seq) // gateways would take it for the truth
 	}
 	items, last, ok := dense(events, t.at.Seq)
 	lost := !kept || len(events) == 0 && t.promised > t.at.Seq
@@ -127,14 +126,6 @@ func (s *Service) readLog(ctx context.Context, t *tailState) (more bool, err err
 	t.at.Seq, t.promised = last, head.Seq
 	s.events.append(items, last, t.beats)
 	return head.Seq > last, nil
-}
-
-// inThePast is the error of a database that has lost what it had shown, as after
-// a fail-over to a standby that was behind. Gateways are told nothing from it:
-// to them it would be the truth, without the revocations that are missing.
-func inThePast(was, is uint64) error {
-	return fmt.Errorf("the database lives in the past: its log ends at event %d, and was at %d; "+
-		"run \"tollgate migrate restored\" if nothing better can be put in its place", is, was)
 }
 
 // dense returns events as items if they are numbered after+1, after+2, ...,

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -115,15 +114,7 @@ func TestEnvoyKilled(t *testing.T) {
 func TestAuthzAway(t *testing.T) {
 	r := rig.New(t)
 	file := r.File("envoy.json", r.Tollgate("envoy", "bootstrap", "--gateway", r.Gateway))
-	envoy := exec.Command(r.Envoy, "-c", file, "--concurrency", "1", "--use-dynamic-base-id", "--disable-hot-restart", "-l", "error")
-	envoy.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := envoy.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = envoy.Process.Kill()
-		_ = envoy.Wait()
-	})
+	r.StartEnvoy(file, "--concurrency", "1")
 
 	p := r.Serve()
 	rig.Eventually(t, "ready", func() error { return ready(r) })

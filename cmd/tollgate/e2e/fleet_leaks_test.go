@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"fmt"
-	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -60,15 +59,9 @@ func footprintOf(n *rig.Node) (footprint, error) {
 	if strings.HasPrefix(n.Name, "envoy") {
 		return f, nil
 	}
-	a, err := rig.Do(http.MethodGet, "http://"+n.Ops+"/metrics")
-	if err != nil {
-		return f, err
+	count, err := n.Metric("go_goroutines")
+	if err == nil {
+		f.goroutines, err = strconv.Atoi(count)
 	}
-	_, rest, found := strings.Cut(a.Body, "\ngo_goroutines ")
-	count, _, _ := strings.Cut(rest, "\n")
-	if !found {
-		return f, fmt.Errorf("no go_goroutines: %d", a.Status)
-	}
-	f.goroutines, err = strconv.Atoi(count)
 	return f, err
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"net/url"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -49,14 +48,7 @@ func TestFleetRemote(t *testing.T) {
 				d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
 				return d.DialContext(ctx, network, to)
 			}}}
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+f.Gateways[0]+"/oauth2/token",
-				strings.NewReader(url.Values{"grant_type": {"client_credentials"}}.Encode()))
-			if err != nil {
-				t.Fatal(err)
-			}
-			req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-			req.Header.Set("Authorization", rig.Client{ID: buyer.ID, Secret: secret}.Basic())
-			a, err := rig.Send(c, req)
+			a, err := rig.Client{ID: buyer.ID, Secret: secret}.PostWith(t, c, "http://"+f.Gateways[0]+"/oauth2/token", forToken)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -16,6 +16,9 @@ import (
 // shopItems is the path of fleetWorld that the application may call.
 const shopItems = "/shop/1.0.0/items"
 
+// forToken is the form that asks for an access token.
+var forToken = url.Values{"grant_type": {"client_credentials"}}
+
 // fleetWorld is two APIs, and an application with a subscription to the first.
 const fleetWorld = `
 {kind: User, organization: default, name: alice, spec: {}}
@@ -91,7 +94,7 @@ func (w *world) revoke(t *testing.T, keyManager, token string) {
 // askToken asks the first key manager for a token.
 func (w *world) askToken(t *testing.T) rig.Answer {
 	t.Helper()
-	return w.client.Post(t, "http://"+w.KeyManager+"/oauth2/token", url.Values{"grant_type": {"client_credentials"}})
+	return w.client.Post(t, "http://"+w.KeyManager+"/oauth2/token", forToken)
 }
 
 // noToken is nil if the key manager has no token to give, and says when to ask

@@ -97,14 +97,8 @@ func (w *world) healed(t *testing.T) {
 // tokenThrough asks for a token at the endpoint behind a gateway.
 func (w *world) tokenThrough(t *testing.T, gateway string) (rig.Answer, error) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+gateway+"/oauth2/token", strings.NewReader("grant_type=client_credentials"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("Authorization", w.client.Basic())
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	return rig.Send(client, req)
+	return w.client.PostWith(t, client, "http://"+gateway+"/oauth2/token", forToken)
 }
 
 // The other ways in which a dead wire is felt.

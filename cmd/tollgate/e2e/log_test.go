@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -25,36 +24,21 @@ func TestFaultStalledLog(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = reader.Close() }() // never read
-		start := func(program string, stderr *os.File, args ...string) {
-			p := exec.CommandContext(t.Context(), program, args...)
-			p.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-			p.Stderr, p.Cancel = stderr, func() error { return p.Process.Signal(syscall.SIGTERM) }
-			if err := p.Start(); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = p.Wait() })
+		p := exec.CommandContext(t.Context(), rig.Binary(t), "serve", "--state", r.State, "--gateway", r.Gateway, "--keymanager", r.KeyManager, "--ops", r.Ops)
+		p.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+		p.Stderr, p.Cancel, p.WaitDelay = writer, func() error { return p.Process.Signal(syscall.SIGTERM) }, rig.Patience
+		if err := p.Start(); err != nil {
+			t.Fatal(err)
 		}
-		start(rig.Binary(t), writer, "serve", "--state", r.State, "--gateway", r.Gateway, "--keymanager", r.KeyManager, "--ops", r.Ops)
+		t.Cleanup(func() { _ = p.Wait() })
 		_ = writer.Close()
-		rig.Eventually(t, "ready", func() error {
-			a, err := rig.Do(http.MethodGet, "http://"+r.Ops+"/readyz")
-			if err == nil && a.Status != http.StatusOK {
-				err = fmt.Errorf("%d %s", a.Status, a.Body)
-			}
-			return err
-		})
+		rig.Eventually(t, "ready", func() error { return ready(r) })
 		bootstrap := r.File("bootstrap.json", r.Tollgate("envoy", "bootstrap", "--node", "n", "--memory", "1GiB"))
-		start(r.Envoy, nil, "-c", bootstrap, "--concurrency", "1", "--use-dynamic-base-id", "--disable-hot-restart")
+		r.StartEnvoy(bootstrap, "--concurrency", "1")
 		backend(t, r.Production)
 		client := r.Admin(t).Apply(t, strings.ReplaceAll(fleetWorld, "PRODUCTION_URL", "http://"+r.Production))["buyer/PRODUCTION"]
 		good := r.Issue(t, client)
-		rig.Eventually(t, "the gateway decides", func() error {
-			a, err := call(r.Gateway, shopItems, good)
-			if err == nil && a.Status != http.StatusOK {
-				err = fmt.Errorf("%d %s", a.Status, a.Body)
-			}
-			return err
-		})
+		answers(t, r, shopItems, good, http.StatusOK)
 		http1 := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}, Timeout: rig.Patience}
 		defer http1.CloseIdleConnections()
 		for metric(t, r, "tollgate_log_dropped_lines_total") == 0 {

@@ -11,11 +11,9 @@ import (
 	"maps"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
@@ -276,16 +274,7 @@ func TestMeshes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		envoy := exec.Command(r.Envoy, "-c", r.File(strings.ReplaceAll(name, " ", "-")+".json", string(raw)), "--use-dynamic-base-id", "--disable-hot-restart", "-l", "error")
-		envoy.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		envoy.Stderr = os.Stderr
-		if err := envoy.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			_ = envoy.Process.Kill()
-			_ = envoy.Wait()
-		})
+		r.StartEnvoy(r.File(strings.ReplaceAll(name, " ", "-")+".json", string(raw)))
 		rig.Eventually(t, name, func() error {
 			_, err := rig.Do("GET", "http://"+port+"/none")
 			return err

@@ -7,9 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 
 	"tollgate/cmd/tollgate/e2e/rig"
@@ -32,15 +30,7 @@ func TestStaticConfiguration(t *testing.T) {
 	sandbox := token(t, r, "demo-sandbox.json")
 	dir := filepath.Join(envoytest.Dir(t), "envoy")
 	r.Tollgate("envoy", "static", "--memory", "1GiB", "--listen", listens, "--write-dir", dir)
-	envoy := exec.Command(r.Envoy, "-c", filepath.Join(dir, "bootstrap.yaml"), "--use-dynamic-base-id", "--disable-hot-restart", "-l", "error")
-	envoy.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := envoy.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = envoy.Process.Kill()
-		_ = envoy.Wait()
-	})
+	r.StartEnvoy(filepath.Join(dir, "bootstrap.yaml"))
 
 	both := []string{"http://" + r.Gateway, "http://" + listens}
 	rig.Eventually(t, "the static Envoy", func() error {

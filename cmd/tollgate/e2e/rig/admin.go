@@ -47,13 +47,23 @@ func (r *Rig) IssueAt(t testing.TB, keyManager string, c Client, scopes ...strin
 // Post sends a form with the client's credential.
 func (c Client) Post(t testing.TB, to string, form url.Values) Answer {
 	t.Helper()
+	a, err := c.PostWith(t, direct, to, form)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// PostWith is Post with an HTTP client of the caller's, who judges errors too.
+func (c Client) PostWith(t testing.TB, by *http.Client, to string, form url.Values) (Answer, error) {
+	t.Helper()
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, to, strings.NewReader(form.Encode()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Authorization", c.Basic())
-	return send(t, req)
+	return Send(by, req)
 }
 
 // Basic is the value of the header Authorization with the client's credential

@@ -33,6 +33,13 @@ func (r *Rig) Start(args ...string) *Process {
 	return r.run(args[0], Binary(r.t), args...)
 }
 
+// StartEnvoy starts an Envoy with a configuration of the test's own.
+func (r *Rig) StartEnvoy(config string, more ...string) *Process {
+	r.t.Helper()
+	args := append([]string{"-c", config, "--use-dynamic-base-id", "--disable-hot-restart", "-l", "error"}, more...)
+	return r.run("envoy", r.Envoy, args...)
+}
+
 // run starts a program; its logs bear name.
 func (r *Rig) run(name, program string, args ...string) *Process {
 	r.t.Helper()
